@@ -4,7 +4,7 @@
 use rusqlite::types::Value;
 
 use crate::support::tls::Identity;
-use crate::support::{Action, Mail, Script, World};
+use crate::support::{Action, Mail, Script, World, tool};
 
 /// Returns the rows of a query, each value as text; NULL is `-`.
 fn rows(world: &World, query: &str) -> Vec<Vec<String>> {
@@ -115,6 +115,40 @@ fn a_failure_leaves_its_transcript_and_the_bounce_an_entry() {
         assert!(transcript.contains(part), "{part}: {transcript}");
     }
     assert!(transcript.contains(" < 550 5.1.1 no such user"), "{transcript}");
+}
+
+/// Why mail has come to this server and no other is told where what was said there is.
+#[test]
+fn a_transcript_begins_with_dns_and_the_servers_that_were_passed_over() {
+    let (mut world, server) = World::with_server(Script::new().always("RCPT", "450 4.2.0 later"));
+    world.set("interval", 1);
+    // Nothing listens there.
+    world.dns.mx("example.org", 5, "down.example.org");
+    world.dns.a("down.example.org", "127.0.0.77".parse().unwrap());
+    let ids = ["a@example.org", "b@example.org"].map(|to| {
+        let id = world.insert(&Mail::to(to));
+        let daemon = world.start();
+        world.database.wait_for_failure(id);
+        daemon.terminate();
+        id
+    });
+    let transcripts =
+        rows(&world, "SELECT transcript FROM dispatch_connections WHERE transcript IS NOT NULL");
+    for transcript in &transcripts {
+        let (top, said) = transcript[0].split_once(" < 220 ").unwrap();
+        for told in [
+            "* MX of example.org: 5 down.example.org, 10 mx.example.org\n".to_owned(),
+            "* addresses of down.example.org: 127.0.0.77\n".to_owned(),
+            format!("* addresses of mx.example.org: {}\n", server.ip()),
+            format!("* passed over: down.example.org [127.0.0.77]:{}: Connection refused\n", server.port()),
+        ] {
+            assert!(top.contains(&told), "{told:?} in {top}");
+        }
+        assert!(!said.contains("\n* "), "{said}");
+    }
+    assert_eq!(transcripts.len(), 2);
+    let shown = tool::output(&world, &["show", &ids[0].to_string()]);
+    assert!(shown.contains("\n  * MX of example.org: 5 down.example.org, 10 mx.example.org\n"), "{shown}");
 }
 
 /// Passwords and mail data stand in no table.

@@ -111,6 +111,11 @@ impl CandidateSearch {
         self.host_trouble.as_ref()
     }
 
+    /// Returns the host whose addresses are asked for.
+    pub(super) fn host(&self) -> Option<&Host> {
+        self.hosts.front()
+    }
+
     /// Tries only this port.
     pub(super) fn try_only(&mut self, port: Port) {
         self.port = Some(port);
@@ -192,11 +197,16 @@ impl CandidateSearch {
         reachability: &Reachability,
         now: Instant,
     ) -> Option<Candidate> {
-        if !self.is_at_last_resorts && reachability.is_in_trouble(&candidate, now) {
+        if self.puts_off(&candidate, reachability, now) {
             self.put_off(candidate);
             return None;
         }
         Some(candidate)
+    }
+
+    /// Returns whether a candidate is known not to answer, and others are left to try.
+    pub(super) fn puts_off(&self, candidate: &Candidate, reachability: &Reachability, now: Instant) -> bool {
+        !self.is_at_last_resorts && reachability.is_in_trouble(candidate, now)
     }
 
     /// Puts a candidate off until all others have been tried.

@@ -9,6 +9,7 @@ use super::candidate_search::{CandidateSearch, SearchStep};
 use super::connection::Connection;
 use super::idle_connections::IdleState;
 use super::refusals::{Refusals, Ruling};
+use super::search_notes::SearchNotes;
 use super::tried_candidates::{PassFailure, TriedCandidates, server};
 use super::verdicts::RefusedMail;
 use super::{Delivery, DeliveryContext, DeliveryOutput, DeliveryStage, Postponement};
@@ -433,6 +434,7 @@ impl Delivery {
         self.pass.begin_again();
         self.routed_at = cx.now;
         self.search = CandidateSearch::new(&self.next_hop);
+        self.notes = SearchNotes::default();
         self.advance(cx);
     }
 
@@ -482,6 +484,10 @@ impl Delivery {
             }
             self.pass.tried.note(server(&candidate), setback.clone());
             return None;
+        }
+        let is_put_off = self.search.puts_off(&candidate, cx.reachability, cx.now);
+        if is_put_off {
+            self.notes.note_put_off(cx, &candidate);
         }
         self.search.put_off_in_trouble(candidate, cx.reachability, cx.now)
     }

@@ -34,6 +34,8 @@ pub(super) struct CourseRecorder {
     /// The transactions without a verdict: one, or two if the envelope of the next went ahead.
     running: Vec<Running>,
     told: Told,
+    /// What stands at the top of the transcript.
+    top: Option<Box<str>>,
 }
 
 /// Which transcript of a connection was told.
@@ -58,12 +60,13 @@ struct Running {
 
 impl CourseRecorder {
     /// Returns the recorder of a connection that is to be made now, if attempts tell how they went. `searched_since` is when the
-    /// candidate search began, if this connection is the first that it led to.
+    /// candidate search began, if this connection is the first that it led to. `top` is what stands at the top of the transcript.
     pub(super) fn new(
         cx: &DeliveryContext<'_>,
         connection: ConnectionId,
         next_hop: &NextHop,
         searched_since: Option<Instant>,
+        top: Option<Box<str>>,
     ) -> Option<Self> {
         cx.settings.tells_course.then(|| Self {
             connection,
@@ -75,6 +78,7 @@ impl CourseRecorder {
             conversation: None,
             running: Vec::new(),
             told: Told::Nothing,
+            top,
         })
     }
 
@@ -151,7 +155,8 @@ impl CourseRecorder {
             return None;
         }
         self.told = if is_success { Told::OfSuccess } else { Told::OfFailure };
-        history.transcript().map(|transcript| transcript.text().into())
+        let top = self.top.as_deref().unwrap_or_default();
+        history.transcript().map(|transcript| [top, &transcript.text()].concat().into())
     }
 
     fn conversation(&mut self, history: &History) -> Arc<Conversation> {

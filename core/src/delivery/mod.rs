@@ -18,6 +18,7 @@ mod output;
 mod pass_record;
 mod refusals;
 mod scout;
+mod search_notes;
 mod transaction_queue;
 mod tried_candidates;
 mod verdicts;
@@ -41,6 +42,7 @@ pub(crate) use self::output::{DeliveryOutput, Postponement};
 use self::pass_record::PassRecord;
 use self::refusals::Refusals;
 pub(crate) use self::scout::{Found, Scout, ScoutStep};
+use self::search_notes::SearchNotes;
 pub(crate) use self::tried_candidates::PassFailure;
 use crate::attempt::{Failure, Setback};
 use crate::event::{Event, EventName};
@@ -71,6 +73,8 @@ pub(crate) struct Delivery {
     next_hop: NextHop,
     rng: Rng,
     search: CandidateSearch,
+    /// What the search has met.
+    notes: SearchNotes,
     stage: DeliveryStage,
     connections: BTreeMap<ConnectionId, Connection>,
     /// Connections that have nothing to do for now.
@@ -106,6 +110,7 @@ impl Delivery {
     pub(crate) fn new(next_hop: NextHop, rng: Rng, now: Instant, last_server: Option<SocketAddr>) -> Self {
         Self {
             search: CandidateSearch::new(&next_hop).preferring(last_server),
+            notes: SearchNotes::default(),
             next_hop,
             rng,
             stage: DeliveryStage::LookingUp,
@@ -240,7 +245,8 @@ impl Delivery {
         let (remote, local) = (candidate.remote, candidate.policy.bind.facing(candidate.remote));
         self.outputs.push_back(DeliveryOutput::Connect { connection, remote, local });
         let searched_since = (self.first_connection == Some(connection)).then_some(self.routed_at);
-        let recorder = CourseRecorder::new(cx, connection, &self.next_hop, searched_since);
+        let top = self.notes.top(cx, self.pass.tried.iter());
+        let recorder = CourseRecorder::new(cx, connection, &self.next_hop, searched_since, top);
         self.connections.insert(connection, Connection::connecting(cx.now + CONNECT_TIMEOUT, recorder));
         self.refusals.open(connection);
         self.widen_at = None;
@@ -251,6 +257,7 @@ impl Delivery {
         if !matches!(self.stage, DeliveryStage::LookingUp) {
             return;
         }
+        self.notes.note_answer(cx, &self.next_hop, self.search.host(), &answer);
         let result = match answer {
             Answer::Mx(answer) => self.search.handle_mx(answer, cx.settings, &mut self.rng),
             Answer::Addresses(answer) => self.search.handle_addresses(answer, &self.next_hop, cx.policies),

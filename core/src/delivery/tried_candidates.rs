@@ -96,6 +96,11 @@ impl TriedCandidates {
         self.course.clone()
     }
 
+    /// Returns them, as far as a text names them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Tried> {
+        self.candidates.iter()
+    }
+
     /// Returns the failure of the mail when no candidate is left. `host` is the trouble with hosts that gave no candidate.
     pub(super) fn conclude(&self, next_hop: &NextHop, host: Option<&HostTrouble>) -> Failure {
         // The refusal of one server does not explain why TLS or AUTH, which another requires, was impossible.
