@@ -124,10 +124,10 @@ pub enum Reason {
         path: PathBuf,
     },
     /// One file cannot serve two purposes.
-    #[error("the directive \"{other}\" already names this file")]
+    #[error("{other} already uses this file")]
     SameFile {
-        /// The other directive.
-        other: &'static str,
+        /// What uses it, with its line.
+        other: String,
     },
     /// The host that `bind` names has no address.
     #[error("\"{}\" has no address: {error}", shown::value(.host))]

@@ -199,8 +199,8 @@ pub struct Rejection {
     pub database: Option<PathBuf>,
 }
 
-/// The name of a directive, its value, and the absolute path that the value stands for.
-type NamedFile<'a> = (&'static str, &'a Option<Located<Box<str>>>, &'a Option<PathBuf>);
+/// What SQLite and this program keep beside the database, by what their paths have more than its path.
+const BESIDE_DATABASE: [&str; 3] = ["-journal", "-wal", "-shm"];
 
 /// Completes [`Directives`] to a [`Config`]. It goes on after an error, to find all of them.
 struct Completion<'a> {
@@ -226,18 +226,25 @@ impl Completion<'_> {
         let submit = self.absolute_path("submit", &directives.submit);
         let identity = self.identity(&directives);
         let trust_file = self.trust_file(&directives);
-        self.tell_apart([
-            ("database", &directives.database, &database),
-            ("tls_trustfile", &directives.tls_trustfile, &trust_file),
-            ("logfile", &directives.logfile, &logfile),
-            ("pidfile", &directives.pidfile, &pidfile),
-        ]);
         self.check_journal(&directives);
         self.check_retry_rules(&directives);
         let bind = self.bind(&directives);
         let announce = self.announce(&directives);
         let (resolver, resolver_settings) = self.resolver(&directives);
         let destinations = self.policy_lines(&directives.destinations);
+        let socket_of_metrics = metrics.as_ref().and_then(MetricsAddress::path);
+        let socket_of_control = database.as_ref().and_then(|database| control.path(database));
+        let named = [
+            ("database", database.as_deref()),
+            ("tls_trustfile", trust_file.as_deref()),
+            ("logfile", logfile.as_deref()),
+            ("pidfile", pidfile.as_deref()),
+            ("record", record.as_deref()),
+            ("metrics", socket_of_metrics),
+            ("control", socket_of_control.as_deref()),
+            ("submit", submit.as_deref()),
+        ];
+        self.tell_apart(&named, &directives.lines);
         let settings = settings(&directives, announce?, resolver_settings, bind, destinations);
         self.check_relays(&settings);
         self.check_policy_lines(&settings);
@@ -333,16 +340,34 @@ impl Completion<'_> {
         identity
     }
 
-    /// Refuses two directives that name the same file: writing the log or the pid file would destroy a database.
-    fn tell_apart(&mut self, files: [NamedFile<'_>; 4]) {
-        let mut earlier: BTreeMap<&PathBuf, &'static str> = BTreeMap::new();
-        for (directive, text, path) in files {
-            let (Some(text), Some(path)) = (text, path) else { continue };
-            if let Some(&other) = earlier.get(path) {
-                self.fail(Some(text.line), directive, Reason::SameFile { other });
-            } else {
-                earlier.insert(path, directive);
+    /// Refuses two directives that name the same file: writing the log or the pid file would destroy a database, and of two sockets one
+    /// would be gone.
+    fn tell_apart(&mut self, named: &[(&'static str, Option<&Path>)], lines: &BTreeMap<&'static str, usize>) {
+        let mut users: BTreeMap<PathBuf, String> = BTreeMap::new();
+        if let Ok(file) = self.environment.absolute(self.file) {
+            users.insert(file, "the configuration".to_owned());
+        }
+        for path in std::mem::take(&mut self.credentials_files) {
+            users.insert(path.clone(), "a destination line".to_owned());
+            self.credentials_files.push(path);
+        }
+        for &(directive, path) in named {
+            let Some(path) = path else { continue };
+            let line = lines.get(directive).copied();
+            if let Some(other) = users.get(path) {
+                self.fail(line, directive, Reason::SameFile { other: other.clone() });
+                continue;
             }
+            let place = line.map_or("by default".to_owned(), |line| format!("in line {line}"));
+            let user = format!("the directive \"{directive}\" {place}");
+            if directive == "database" {
+                for suffix in BESIDE_DATABASE {
+                    let mut beside = path.as_os_str().to_owned();
+                    beside.push(suffix);
+                    users.insert(beside.into(), user.clone());
+                }
+            }
+            users.insert(path.to_owned(), user);
         }
     }
 
@@ -356,7 +381,7 @@ impl Completion<'_> {
             self.fail(line, "logformat", Reason::NoJournal(error));
         }
         if let Some(text) = &directives.logfile {
-            let warning = "nothing is written to this file, because `logformat journal` logs to the journal;                            the directive lets the daemon go into the background all the same";
+            let warning = "nothing is written to this file, because `logformat journal` logs to the journal; the directive lets the daemon go into the background all the same";
             self.warn(Some(text.line), "logfile", warning.to_owned());
         }
     }

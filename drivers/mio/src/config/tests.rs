@@ -66,11 +66,28 @@ fn a_file_that_is_written_serves_no_other_purpose() {
     assert_eq!(
         errors("database /var/db\npidfile /var/./db\nlogfile /var/db\n"),
         [
-            "test.conf:3: logfile: the directive \"database\" already names this file",
-            "test.conf:2: pidfile: the directive \"database\" already names this file",
+            "test.conf:3: logfile: the directive \"database\" in line 1 already uses this file",
+            "test.conf:2: pidfile: the directive \"database\" in line 1 already uses this file",
         ]
     );
     assert_eq!(errors("database /db\nlogfile /log\npidfile /log\n").len(), 1);
+    for (lines, told) in [
+        ("control /s\nsubmit /s", "3: submit: the directive \"control\" in line 2"),
+        ("submit /s\nmetrics /s", "2: submit: the directive \"metrics\" in line 3"),
+        ("control /s\nmetrics /./s", "2: control: the directive \"metrics\" in line 3"),
+        ("submit /db.dispatch-control", "2: submit: the directive \"control\" by default"),
+        ("record /r\nsubmit /r", "3: submit: the directive \"record\" in line 2"),
+        ("pidfile /p\nsubmit /p", "3: submit: the directive \"pidfile\" in line 2"),
+        ("logfile /db-wal", "2: logfile: the directive \"database\" in line 1"),
+        ("control /db", "2: control: the directive \"database\" in line 1"),
+        ("logfile test.conf", "2: logfile: the configuration"),
+    ] {
+        assert_eq!(
+            errors(format!("database /db\n{lines}\n")),
+            [format!("test.conf:{told} already uses this file")],
+            "{lines}"
+        );
+    }
 }
 
 #[test]

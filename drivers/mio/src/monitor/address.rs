@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -46,6 +46,14 @@ pub struct MetricsError {
 }
 
 impl MetricsAddress {
+    /// Returns the path of the socket, if it is one.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Unix(path) => Some(path),
+        }
+    }
+
     /// Listens. What a process that was killed has left behind at a path is replaced.
     pub(crate) fn listen(&self) -> Result<Listener, MetricsError> {
         let listener = match self {
