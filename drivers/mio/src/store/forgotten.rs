@@ -31,19 +31,30 @@ struct Table {
     name: &'static str,
     key: &'static str,
     columns: &'static [&'static str],
+    /// How many of them, the first ones, hold an address and nothing else.
+    addresses: usize,
 }
 
-const CONNECTIONS: Table =
-    Table { name: "dispatch_connections", key: "connection_id", columns: &["transcript", "greeting"] };
+const CONNECTIONS: Table = Table {
+    name: "dispatch_connections",
+    key: "connection_id",
+    columns: &["transcript", "greeting"],
+    addresses: 0,
+};
 
 const ATTEMPTS: Table = Table {
     name: "dispatch_attempts",
     key: "attempt_id",
     columns: &["sender", "recipient", "text", "message_id", "why"],
+    addresses: 2,
 };
 
-const ORDERS: Table =
-    Table { name: "dispatch_orders", key: "order_id", columns: &["scope", "argument", "reason", "result"] };
+const ORDERS: Table = Table {
+    name: "dispatch_orders",
+    key: "order_id",
+    columns: &["scope", "argument", "reason", "result"],
+    addresses: 0,
+};
 
 impl ForgottenAddress {
     /// Parses an address, with or without angle brackets.
@@ -51,7 +62,14 @@ impl ForgottenAddress {
         let bare = text.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')).unwrap_or(text);
         let mailbox = Mailbox::parse(bare.as_bytes()).ok()?;
         mailbox.domain().ok()?;
+        let local_part = mailbox.local_part();
+        let is_quoted = local_part.starts_with('"');
+        if !is_quoted && (local_part == "*" || local_part.contains('@')) {
+            return None;
+        }
         let mut forms = vec![bare.to_owned(), mailbox.canonical(), mailbox.as_str().to_owned()];
+        // As it stands in an order, which is JSON.
+        forms.extend(forms.clone().iter().map(|form| form.replace('\\', "\\\\").replace('"', "\\\"")));
         forms.sort_unstable();
         forms.dedup();
         Some(Self { written: bare.to_owned(), forms })
@@ -60,6 +78,11 @@ impl ForgottenAddress {
     /// Returns the address as it was written.
     pub(crate) fn as_str(&self) -> &str {
         &self.written
+    }
+
+    /// Returns whether a value is the address.
+    fn is(&self, value: &str) -> bool {
+        self.forms.iter().any(|form| form.eq_ignore_ascii_case(value))
     }
 
     /// Returns a text without the address, if it stands there as an address of its own, and not as a part of a longer one.
@@ -171,7 +194,7 @@ fn blank(
 fn blank_present(
     connection: &Connection,
     address: &ForgottenAddress,
-    Table { name, key, columns }: &Table,
+    Table { name, key, columns, addresses }: &Table,
     (first, last): (i64, i64),
 ) -> rusqlite::Result<u64> {
     let is_done = if *name == ORDERS.name { " AND done_ms IS NOT NULL" } else { "" };
@@ -196,7 +219,10 @@ fn blank_present(
         let mut values = Vec::with_capacity(columns.len() + 1);
         for index in 0..columns.len() {
             let value = row.get_ref(index + 1)?;
-            let blanked = value.as_str().ok().and_then(|text| address.blanked(text));
+            let blanked = value.as_str().ok().and_then(|text| match index < *addresses {
+                true => address.is(text).then(|| BLANK.to_owned()),
+                false => address.blanked(text),
+            });
             is_changed |= blanked.is_some();
             values.push(blanked.map_or(Value::Null, Value::from));
         }
