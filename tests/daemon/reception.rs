@@ -142,6 +142,47 @@ fn the_database_has_the_mail_before_it_is_answered_and_names_the_user() {
     daemon.terminate();
 }
 
+/// Each client is told what has become of its message, so that none is lost or submitted twice.
+#[test]
+fn a_daemon_that_stops_answers_all_who_wait() {
+    let world = world();
+    let daemon = world.start();
+    daemon.wait_until_ready(&world);
+    let lock = world.database.another();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let whole = message(&["b@client.example"], b"x");
+    let clients: Vec<Client> = (0..PLACES - 1)
+        .map(|_| {
+            let mut client = Client::of(&world);
+            client.send(&whole);
+            client
+        })
+        .collect();
+    // All messages are whole by now.
+    assert_eq!(submitted(&world, b"nonsense\n")["status"], 69);
+    daemon.terminate();
+    lock.execute_batch("ROLLBACK").unwrap();
+    for mut client in clients {
+        let answer = client.answer();
+        assert_eq!((&answer["kind"], &answer["status"]), (&json!("error"), &json!(75)), "{answer}");
+    }
+    assert!(world.database.ids().is_empty());
+}
+
+/// The answer comes also if the daemon is stopped in the moment in which the mail appears.
+#[test]
+fn what_is_committed_is_answered_before_the_end() {
+    let world = world();
+    let daemon = world.start();
+    daemon.wait_until_ready(&world);
+    let recipients = vec!["b@client.example"; 200];
+    let mut client = Client::of(&world);
+    client.send(message(&recipients, &[b'x'; 50_000]));
+    while world.database.ids().is_empty() {}
+    daemon.terminate();
+    assert_eq!(client.answer()["mails"].as_array().map(Vec::len), Some(200));
+}
+
 #[test]
 fn a_client_that_is_killed_in_the_middle_leaves_nothing() {
     let world = world();

@@ -28,6 +28,7 @@ pub use self::outbox::{Ages, Outbox, Reply, Submitted};
 use crate::config::Config;
 use crate::logging::{Log, event};
 use crate::overview::Overview;
+use crate::reception::Receptionist;
 use crate::record::Recorder;
 use crate::reload::{Outcome, Reloaded, Reloader};
 use crate::service_manager::ServiceManager;
@@ -53,6 +54,9 @@ const OUTBOX_REST: Duration = Duration::from_millis(10);
 /// How long after the request to stop the program waits for the database. The dispatcher gives up earlier, and the last
 /// lines of the log must be written within the 5 s that stopping may take.
 const END_LIMIT: Duration = Duration::from_millis(4850);
+
+/// How long the program ends later for those who are slow to take the answer to a message that they have handed over.
+const FAREWELL_LIMIT: Duration = Duration::from_millis(500);
 
 const SIGNALS: Token = Token(1);
 const OUTBOX: Token = Token(2);
@@ -188,16 +192,34 @@ impl<O: Outbox> EventLoop<O> {
         }
     }
 
-    /// Waits until the outbox has done what was submitted, but not for long after a request to stop. Returns whether it has.
+    /// Waits until the outbox has done what was submitted, but not for long after a request to stop. Returns whether it has. Tells those who
+    /// have handed over messages what has become of them.
     pub fn finish(self) -> bool {
-        let Self { outbox, mut signals, mut stop_asked_at, .. } = self;
-        outbox.shut_down(|| {
+        let Self { outbox, mut kernel, mut signals, mut stop_asked_at, mut served, .. } = self;
+        let mut receptionist = served.as_mut().and_then(Served::receptionist);
+        if let Some(receptionist) = &mut receptionist {
+            receptionist.advance(std::time::Instant::now(), true);
+        }
+        let take = |(id, result)| {
+            if let Some(receptionist) = &mut receptionist {
+                receptionist.tell(id, result, std::time::Instant::now());
+            }
+        };
+        let is_done = outbox.shut_down(take, || {
             // Other signals have no effect any more.
             if signals.drain().contains(&Signal::Terminate) {
                 stop_asked_at.get_or_insert_with(std::time::Instant::now);
             }
             stop_asked_at.is_none_or(|at| at.elapsed() < END_LIMIT)
-        })
+        });
+        if let Some(receptionist) = receptionist
+            && is_done
+        {
+            let end = std::time::Instant::now() + FAREWELL_LIMIT;
+            let end = stop_asked_at.map_or(end, |at| end.min(at + END_LIMIT));
+            bid_farewell(receptionist, &mut kernel, end);
+        }
+        is_done
     }
 
     fn iterate(&mut self, dispatcher: &mut Dispatcher) -> io::Result<Flow> {
@@ -518,6 +540,20 @@ impl<O: Outbox> EventLoop<O> {
             recorder.output(dispatcher, &output);
         }
         Some(output)
+    }
+}
+
+/// Waits until those who have handed over messages have taken their answers, but no longer than until `end`.
+fn bid_farewell(receptionist: &mut Receptionist, kernel: &mut Kernel, end: std::time::Instant) {
+    while receptionist.has_clients() {
+        let Some(wait) = end.checked_duration_since(std::time::Instant::now()) else { return };
+        let take_in = |event: &mio::event::Event| {
+            receptionist.on_event(event.token());
+        };
+        if kernel.gather(Some(wait), take_in).is_err() {
+            return;
+        }
+        receptionist.advance(std::time::Instant::now(), true);
     }
 }
 

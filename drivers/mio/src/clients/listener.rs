@@ -2,10 +2,12 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use mio::event::Source;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::Uid;
 
@@ -88,6 +90,17 @@ impl Stream {
                 Some(Uid::from_raw(peer.uid()))
             }
         }
+    }
+
+    /// Returns whether the client has closed its end, so that it can be told nothing any more. One that only says nothing more has not.
+    pub(crate) fn has_hung_up(&self) -> bool {
+        let descriptor = match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        };
+        // The system tells that without being asked for it.
+        let mut polled = [PollFd::new(descriptor, PollFlags::empty())];
+        poll(&mut polled, PollTimeout::ZERO).is_ok_and(|count| count > 0)
     }
 
     pub(super) fn source(&mut self) -> &mut dyn Source {

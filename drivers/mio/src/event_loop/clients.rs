@@ -90,6 +90,11 @@ impl Served {
             || self.overview.is_counting()
     }
 
+    /// Returns those who hand over messages, if there is a place where they can.
+    pub(super) fn receptionist(&mut self) -> Option<&mut Receptionist> {
+        self.receptionist.as_mut()
+    }
+
     /// Returns when they are to be served, whatever the poll says.
     pub(super) fn next_tick(&self) -> Option<Instant> {
         let monitor = self.monitor.as_ref().map(Monitor::next_tick);
@@ -181,8 +186,8 @@ impl<O: Outbox> EventLoop<O> {
                 receptionist.tell(id, result, now);
             }
             receptionist.advance(now, self.stop_asked_at.is_some());
-            if let Some((id, submission)) = receptionist.poll_submission() {
-                self.outbox.put_in(id, submission);
+            if let Some((id, submission, until)) = receptionist.poll_submission() {
+                self.outbox.put_in(id, submission, until);
             }
         }
         overview.count(dispatcher, now);

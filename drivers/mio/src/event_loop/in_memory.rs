@@ -54,7 +54,7 @@ impl Outbox for InMemory {
         None
     }
 
-    fn put_in(&mut self, _: SubmissionId, _: Box<Submission>) {}
+    fn put_in(&mut self, _: SubmissionId, _: Box<Submission>, _: std::time::Instant) {}
 
     fn poll_submitted(&mut self) -> Option<Submitted> {
         None
@@ -68,7 +68,7 @@ impl Outbox for InMemory {
         true
     }
 
-    fn shut_down(self, _: impl FnMut() -> bool) -> bool {
+    fn shut_down(self, _: impl FnMut(Submitted), _: impl FnMut() -> bool) -> bool {
         true
     }
 }

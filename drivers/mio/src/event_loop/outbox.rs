@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use cmail_delivery::outbox::{MailId, RequestId, StoreError, StoreReply, StoreRequest};
 use cmail_delivery::time::UnixTime;
@@ -53,9 +54,9 @@ pub trait Outbox {
     /// Returns how old the mail was when that was last found out.
     fn ages(&self) -> Option<Arc<Ages>>;
 
-    /// Puts a message into the outbox that was handed over, whose mails count as written by another process.
-    /// [`poll_submitted`](Self::poll_submitted) returns what has become of it.
-    fn put_in(&mut self, id: SubmissionId, submission: Box<Submission>);
+    /// Puts a message into the outbox that was handed over, whose mails count as written by another process; fails if that has not begun
+    /// at `until`. [`poll_submitted`](Self::poll_submitted) returns what has become of it.
+    fn put_in(&mut self, id: SubmissionId, submission: Box<Submission>, until: Instant);
 
     /// Returns what has become of the next message that was handed over, if that is known. Valid when there are no more answers.
     fn poll_submitted(&mut self) -> Option<Submitted>;
@@ -66,7 +67,7 @@ pub trait Outbox {
     /// Returns whether it still works, and its present job is not stuck.
     fn is_alive(&self) -> bool;
 
-    /// Ends the outbox after everything that was submitted is done. Calls `keep_waiting` several times a second to decide
-    /// whether to go on waiting for that; returns false if it did not wait to the end.
-    fn shut_down(self, keep_waiting: impl FnMut() -> bool) -> bool;
+    /// Ends the outbox after everything that was submitted is done. Tells `take` what has become of messages that were handed over. Calls
+    /// `keep_waiting` several times a second to decide whether to go on waiting; returns false if it did not wait to the end.
+    fn shut_down(self, take: impl FnMut(Submitted), keep_waiting: impl FnMut() -> bool) -> bool;
 }

@@ -64,7 +64,7 @@ impl Outbox for Prepared {
         None
     }
 
-    fn put_in(&mut self, _: SubmissionId, _: Box<Submission>) {}
+    fn put_in(&mut self, _: SubmissionId, _: Box<Submission>, _: std::time::Instant) {}
 
     fn poll_submitted(&mut self) -> Option<Submitted> {
         None
@@ -78,7 +78,7 @@ impl Outbox for Prepared {
         !self.has_ended
     }
 
-    fn shut_down(self, _: impl FnMut() -> bool) -> bool {
+    fn shut_down(self, _: impl FnMut(Submitted), _: impl FnMut() -> bool) -> bool {
         true
     }
 }

@@ -21,7 +21,7 @@ pub(super) struct Client<S> {
     pub(super) stream: S,
     /// Who it is.
     pub(super) user: Uid,
-    /// When it was accepted.
+    /// When it was accepted, or its message was whole, or it was answered.
     pub(super) since: Instant,
     /// Whether its socket may have something to read or room to write.
     is_ready: bool,
@@ -98,7 +98,8 @@ impl<S: Read + Write> Client<S> {
     }
 
     /// From now on it waits until its message is in the database.
-    pub(super) fn wait(&mut self, id: SubmissionId) {
+    pub(super) fn wait(&mut self, id: SubmissionId, now: Instant) {
+        self.since = now;
         self.stage = Stage::Waiting(id);
     }
 

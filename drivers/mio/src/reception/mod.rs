@@ -31,12 +31,20 @@ use crate::sysexits;
 /// Most clients at a time.
 pub(crate) const CLIENTS_LIMIT: usize = 10;
 
-/// How long a client may take to hand over its message, and then to take its answer. Both ends are on this machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a client may take to hand over its message, how long that may wait until it is written to the database, and how long the client
+/// may then take for its answer. Both ends are on this machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Identifies a message that was handed over. Ids are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SubmissionId(u64);
+
+#[cfg(test)]
+impl SubmissionId {
+    pub(crate) fn new(number: u64) -> Self {
+        Self(number)
+    }
+}
 
 /// The clients, and their messages.
 #[derive(Debug)]
@@ -65,6 +73,9 @@ struct Refusal<'a> {
     /// A status of sysexits.h.
     status: u8,
     text: &'a str,
+    /// Whether there is only no place for the client now.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    full: bool,
 }
 
 impl Receptionist {
@@ -107,8 +118,13 @@ impl Receptionist {
 
     /// Returns when to call [`advance`](Self::advance), whatever the poll says.
     pub(crate) fn next_tick(&self) -> Option<Instant> {
-        let deadlines = self.clients.values().filter(|client| client.awaited().is_none());
+        let deadlines = self.clients.values().filter(|client| !self.is_under_way(client));
         deadlines.map(|client| client.since + PATIENCE).chain(self.door.newcomers_since()).min()
+    }
+
+    /// Returns whether somebody is still to be told something.
+    pub(crate) fn has_clients(&self) -> bool {
+        !self.clients.is_empty()
     }
 
     /// Reads messages and sends answers, as far as the sockets allow it. A daemon that `is_stopping` takes no more.
@@ -118,19 +134,36 @@ impl Receptionist {
         }
         let tokens: Vec<Token> = self.clients.keys().copied().collect();
         for token in tokens {
-            let Some(client) = self.clients.get_mut(&token) else { continue };
-            if now.saturating_duration_since(client.since) >= PATIENCE && client.awaited().is_none() {
-                if client.is_closing() {
-                    self.dismiss(token);
-                    continue;
-                }
-                let text = format!("the message was not handed over within {} s", PATIENCE.as_secs());
-                self.refuse(token, sysexits::TEMPORARY, &text, now);
-            } else if is_stopping && client.is_reading() {
-                self.refuse(token, sysexits::TEMPORARY, "the daemon is stopping; try again", now);
-            }
+            self.look_after(token, now, is_stopping);
             self.advance_one(token, now);
         }
+        // A message whose client has hung up or was refused is not written.
+        let Self { queue, clients, .. } = self;
+        queue.retain(|(id, _)| clients.values().any(|client| client.awaited() == Some(*id)));
+    }
+
+    /// Dismisses a client that has hung up while its message waits, and refuses one that is too late.
+    fn look_after(&mut self, token: Token, now: Instant, is_stopping: bool) {
+        let Some(client) = self.clients.get(&token).filter(|client| !self.is_under_way(client)) else {
+            return;
+        };
+        let is_late = now.saturating_duration_since(client.since) >= PATIENCE;
+        let waits = client.awaited().is_some();
+        if (waits && client.stream.has_hung_up()) || (client.is_closing() && is_late) {
+            self.dismiss(token);
+        } else if is_stopping && (waits || client.is_reading()) {
+            self.refuse_by(token, &SubmitError::Stopping, now);
+        } else if is_late && waits {
+            self.refuse_by(token, &SubmitError::Late, now);
+        } else if is_late {
+            let text = format!("the message was not handed over within {} s", PATIENCE.as_secs());
+            self.refuse(token, sysexits::TEMPORARY, &text, now);
+        }
+    }
+
+    /// Returns whether the message of a client is being written.
+    fn is_under_way(&self, client: &Client<Stream>) -> bool {
+        self.under_way.is_some() && client.awaited() == self.under_way
     }
 
     fn advance_one(&mut self, token: Token, now: Instant) {
@@ -141,7 +174,7 @@ impl Receptionist {
                 submission.submitter = format!("local:{}", name_of(client.user));
                 let id = SubmissionId(self.next_id);
                 self.next_id += 1;
-                client.wait(id);
+                client.wait(id, now);
                 self.queue.push_back((id, submission));
             }
             Progress::IsWrong(error) => {
@@ -152,30 +185,51 @@ impl Receptionist {
         }
     }
 
-    /// Returns the next message, if none is being written.
-    pub(crate) fn poll_submission(&mut self) -> Option<(SubmissionId, Box<Submission>)> {
+    /// Returns the next message, if none is being written, and until when that must have begun.
+    pub(crate) fn poll_submission(&mut self) -> Option<(SubmissionId, Box<Submission>, Instant)> {
         if self.under_way.is_some() {
             return None;
         }
-        let next = self.queue.pop_front()?;
-        self.under_way = Some(next.0);
-        Some(next)
+        let (id, submission) = self.queue.pop_front()?;
+        let client = self.clients.values().find(|client| client.awaited() == Some(id))?;
+        self.under_way = Some(id);
+        Some((id, submission, client.since + PATIENCE))
     }
 
     /// Tells what has become of a message.
     pub(crate) fn tell(&mut self, id: SubmissionId, result: Result<Vec<MailId>, SubmitError>, now: Instant) {
         self.under_way.take_if(|under_way| *under_way == id);
-        let found = self.clients.iter().find(|(_, client)| client.awaited() == Some(id));
-        let Some((&token, client)) = found else { return };
+        if let Err(error) = &result
+            && error.is_of_all()
+        {
+            // The others would only wait as long for the same.
+            for (id, _) in std::mem::take(&mut self.queue) {
+                if let Some(token) = self.client_of(id) {
+                    self.refuse_by(token, error, now);
+                    self.advance_one(token, now);
+                }
+            }
+        }
+        let Some(token) = self.client_of(id) else { return };
+        let Some(client) = self.clients.get(&token) else { return };
         match result {
             Ok(ids) => {
                 let mails: Vec<i64> = ids.into_iter().map(|id| id.0).collect();
                 log_taken(&mails, client.user);
                 self.answer(token, &record("submitted", Taken { mails }), now);
             }
-            Err(error) => self.refuse(token, error.status(), &error.to_string(), now),
+            Err(error) => self.refuse_by(token, &error, now),
         }
         self.advance_one(token, now);
+    }
+
+    /// Returns the client that waits for a message to be written.
+    fn client_of(&self, id: SubmissionId) -> Option<Token> {
+        self.clients.iter().find(|(_, client)| client.awaited() == Some(id)).map(|(token, _)| *token)
+    }
+
+    fn refuse_by(&mut self, token: Token, error: &SubmitError, now: Instant) {
+        self.refuse(token, error.status(), &error.to_string(), now);
     }
 
     fn refuse(&mut self, token: Token, status: u8, text: &str, now: Instant) {
@@ -228,7 +282,8 @@ impl Receptionist {
 
 /// Tells a client that it is not served. There is room for one line in its socket.
 fn turn_away(mut client: Client<Stream>, text: &str) {
-    client.answer(&refusal(sysexits::TEMPORARY, text));
+    let refusal = Refusal { status: sysexits::TEMPORARY, text, full: true };
+    client.answer(&record("error", refusal));
     client.advance(0);
 }
 
@@ -247,7 +302,7 @@ fn name_of(user: Uid) -> String {
 }
 
 fn refusal(status: u8, text: &str) -> Vec<u8> {
-    record("error", Refusal { status, text })
+    record("error", Refusal { status, text, full: false })
 }
 
 /// Returns a record, with the end of its line.

@@ -62,6 +62,12 @@ pub(super) enum RequestError {
     Address(String, AddressError),
     #[error("the line {0}: {1}")]
     Wish(&'static str, DsnError),
+    #[error(
+        "the address {0} names a route, which no server follows any more; name only the address at its end"
+    )]
+    Route(String),
+    #[error("a message has one sender, and this is its second: {0}")]
+    SecondSender(String),
     #[error("no recipient is named")]
     NoRecipient,
     #[error(
@@ -81,6 +87,8 @@ impl RequestError {
             Self::EnvelopeTooLong
             | Self::Address(..)
             | Self::Wish(..)
+            | Self::Route(_)
+            | Self::SecondSender(_)
             | Self::NoRecipient
             | Self::TooLarge { .. } => sysexits::DATA,
             Self::NoMemory => sysexits::TEMPORARY,
@@ -149,6 +157,9 @@ impl Reading {
         let words = words_of(line).ok_or(RequestError::NotWords)?;
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         match words[..] {
+            ["sender", sender] if self.submission.sender.is_some() => {
+                return Err(RequestError::SecondSender(shortened(sender)));
+            }
             ["sender", sender] => self.submission.sender = Some(address(sender)?),
             ["recipient", recipient] => self.submission.recipients.push(address(recipient)?),
             ["notify", value] => {
@@ -163,7 +174,8 @@ impl Reading {
                 let wish = |error| RequestError::Wish("envid", error);
                 self.submission.wishes.message.envelope_id = Some(EnvelopeId::parse(value).map_err(wish)?);
             }
-            ["data", octets] => {
+            // A number may not have a sign here.
+            ["data", octets] if octets.bytes().all(|octet| octet.is_ascii_digit()) => {
                 let octets = octets.parse().map_err(|_| unknown(line))?;
                 self.expect_data(octets, limit)?;
             }
@@ -188,21 +200,34 @@ impl Reading {
 }
 
 fn unknown(line: &[u8]) -> RequestError {
-    RequestError::UnknownLine(String::from_utf8_lossy(line).chars().take(80).collect())
+    RequestError::UnknownLine(shortened(&String::from_utf8_lossy(line)))
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(80).collect()
 }
 
 /// Returns an address, which must have a domain.
 fn address(text: &str) -> Result<String, RequestError> {
+    if text.starts_with('@') {
+        return Err(RequestError::Route(shortened(text)));
+    }
     let parsed = Mailbox::parse(text.as_bytes()).and_then(|mailbox| mailbox.domain().map(|_| mailbox));
     match parsed {
         Ok(mailbox) => Ok(mailbox.as_str().to_owned()),
-        Err(error) => Err(RequestError::Address(text.chars().take(80).collect(), error)),
+        Err(error) => Err(RequestError::Address(shortened(text), error)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Submission {
+        pub(crate) fn to(recipient: &str) -> Self {
+            Self { recipients: vec![recipient.to_owned()], ..Self::default() }
+        }
+    }
 
     fn mail<'a>(recipients: &'a [String], wishes: &'a DsnWishes, data: &'a [u8]) -> NewMail<'a> {
         NewMail { sender: Some("a b@example.net"), recipients, submitter: "", wishes, data }
@@ -244,6 +269,10 @@ mod tests {
             (&b"recipient a@b.example c\n"[..], "does not know the line \"recipient a@b.example c\""),
             (b"GET / HTTP/1.1\r\n", "does not know the line \"GET / HTTP/1.1\r\""),
             (b"recipient b@example.org\ndata -1\n", "does not know the line \"data -1\""),
+            (b"recipient b@example.org\ndata +3\n", "does not know the line \"data +3\""),
+            (b"recipient b@example.org\ndata \n", "does not know the line \"data \""),
+            (b"recipient @a.example,@b.example:c@example.org\n", "names a route"),
+            (b"sender a@example.org\nsender b@example.org\n", "this is its second: b@example.org"),
             (b"recipient %\n", "is not followed by two hexadecimal digits"),
             (b"data 5\n", "no recipient is named"),
             (b"notify sometimes\n", "the line notify: it must be never"),

@@ -73,19 +73,35 @@ pub enum SubmitError {
     /// The daemon cannot put it there.
     #[error("{0}; try again")]
     Daemon(StoreError),
+    /// The daemon has not come to it in time.
+    #[error("the database was busy for too long; try again")]
+    Late,
     /// The daemon is stopping.
     #[error("the daemon is stopping; try again")]
     Stopping,
 }
 
 impl SubmitError {
+    /// Returns whether other messages would fare the same now.
+    pub(crate) fn is_of_all(&self) -> bool {
+        match self {
+            Self::Late | Self::Stopping | Self::Busy(_) => true,
+            Self::Daemon(error) => error.trouble == StoreTrouble::Busy,
+            Self::TooLarge { .. }
+            | Self::NoDatabase(_)
+            | Self::NotAllowed(_)
+            | Self::Full(_)
+            | Self::Unusable(_) => false,
+        }
+    }
+
     /// Returns the exit status that it means.
     pub(crate) fn status(&self) -> u8 {
         match self {
             Self::TooLarge { .. } => sysexits::DATA,
             Self::NoDatabase(_) => sysexits::CONFIGURATION,
             Self::NotAllowed(_) => sysexits::NOT_ALLOWED,
-            Self::Busy(_) | Self::Full(_) | Self::Stopping => sysexits::TEMPORARY,
+            Self::Busy(_) | Self::Full(_) | Self::Late | Self::Stopping => sysexits::TEMPORARY,
             Self::Unusable(_) => sysexits::UNAVAILABLE,
             Self::Daemon(error) => match error.trouble {
                 StoreTrouble::Busy | StoreTrouble::Full | StoreTrouble::Other => sysexits::TEMPORARY,

@@ -84,7 +84,8 @@ enum Job {
     Read(ReadJob),
     Look,
     Ages,
-    Submit(SubmissionId, Box<Submission>),
+    /// To be begun by then.
+    Submit(SubmissionId, Box<Submission>, Instant),
 }
 
 impl Job {
@@ -308,8 +309,8 @@ impl Outbox for StoreHandle {
         self.ages.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn put_in(&mut self, id: SubmissionId, submission: Box<Submission>) {
-        self.send(Job::Submit(id, submission));
+    fn put_in(&mut self, id: SubmissionId, submission: Box<Submission>, until: Instant) {
+        self.send(Job::Submit(id, submission, until));
     }
 
     fn poll_submitted(&mut self) -> Option<Submitted> {
@@ -334,13 +335,15 @@ impl Outbox for StoreHandle {
     }
 
     /// Waits until everything that was submitted is done, or has failed because the database is locked, and closes the
-    /// database. Answers that were not polled are lost. A disk may hang for ever: so this calls `keep_waiting` several times a
-    /// second, and returns false, without waiting for the thread any longer, if that says so.
-    fn shut_down(mut self, mut keep_waiting: impl FnMut() -> bool) -> bool {
+    /// database. Answers that were not polled are lost, but for those about messages that were handed over. A disk may hang for ever: so
+    /// this calls `keep_waiting` several times a second, and returns false, without waiting for the thread any longer, if that says so.
+    fn shut_down(mut self, mut take: impl FnMut(Submitted), mut keep_waiting: impl FnMut() -> bool) -> bool {
         self.tell_to_end();
+        self.submitted.drain(..).for_each(&mut take);
         loop {
             match self.answers.recv_timeout(END_LOOK) {
-                Ok(_) => {}
+                Ok(Answer::Submitted(submitted)) => take(submitted),
+                Ok(Answer::Reply(_) | Answer::Data(..)) => {}
                 // The thread has ended and closed the database.
                 Err(RecvTimeoutError::Disconnected) => return true,
                 Err(RecvTimeoutError::Timeout) if keep_waiting() => {}
@@ -425,7 +428,7 @@ impl Worker {
                 },
                 Ok(Job::Release(ids)) => self.database.release(ids),
                 Ok(Job::Ages) => self.look_at_ages(),
-                Ok(Job::Submit(id, submission)) => self.put_in(id, &submission),
+                Ok(Job::Submit(id, submission, until)) => self.put_in(id, &submission, until),
                 Ok(Job::Read(job)) => {
                     let output = self.read(job);
                     if self.answers.send(Answer::Data(job, output)).is_err() {
@@ -533,11 +536,13 @@ impl Worker {
         }
     }
 
-    fn put_in(&mut self, id: SubmissionId, submission: &Submission) {
-        // Nobody could be told of it any more.
-        let result = match self.database.cancel_token().is_cancelled() {
-            true => Err(SubmitError::Stopping),
-            false => self.database.take_in(&submission.mail()),
+    fn put_in(&mut self, id: SubmissionId, submission: &Submission, until: Instant) {
+        let result = if self.database.cancel_token().is_cancelled() {
+            Err(SubmitError::Stopping)
+        } else if until <= Instant::now() {
+            Err(SubmitError::Late)
+        } else {
+            self.database.take_in(&submission.mail())
         };
         if result.is_ok() {
             // It is not the dispatcher that has written it.

@@ -71,9 +71,39 @@ fn what_was_submitted_is_done_before_the_end() {
         RequestId(1),
         StoreRequest::Commit(Commit { delivered: vec![MailId(1).into()], ..Commit::default() }),
     );
-    assert!(scene.store.shut_down(|| true));
+    assert!(scene.store.shut_down(drop, || true));
     let left: i64 = scene.other.query_row("SELECT count(*) FROM outbox", [], |row| row.get(0)).unwrap();
     assert_eq!(left, 0);
+}
+
+/// The client of a message that is in the database must not submit it again.
+#[test]
+fn what_has_become_of_a_message_is_told_at_the_end() {
+    let mut scene = Scene::new();
+    let submission = || Box::new(Submission::to("b@example.org"));
+    let now = Instant::now();
+    scene.store.put_in(SubmissionId::new(1), submission(), now + PATIENCE);
+    scene.store.put_in(SubmissionId::new(2), submission(), now);
+    scene.store.submit(RequestId(1), scan());
+    // They are done before this request is answered, and nobody has asked for them.
+    assert!(scene.wait(StoreHandle::poll_reply).1.is_ok());
+    let mut told = Vec::new();
+    assert!(scene.store.shut_down(|submitted| told.push(submitted), || true));
+    let [(first, Ok(ids)), (second, Err(SubmitError::Late))] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((*first, &ids[..], *second), (SubmissionId::new(1), &[MailId(2)][..], SubmissionId::new(2)));
+}
+
+/// As above, with answers that no turn of the loop has taken from the thread.
+#[test]
+fn what_is_committed_when_the_end_comes_is_told() {
+    let mut scene = Scene::new();
+    let submission = Box::new(Submission::to("b@example.org"));
+    scene.store.put_in(SubmissionId::new(1), submission, Instant::now() + PATIENCE);
+    let count = "SELECT count(*) FROM outbox";
+    while scene.other.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap() < 2 {}
+    let mut told = Vec::new();
+    assert!(scene.store.shut_down(|submitted| told.push(submitted), || true));
+    assert!(matches!(&told[..], [(_, Ok(ids))] if ids == &[MailId(2)]), "{told:?}");
 }
 
 #[test]
@@ -90,7 +120,7 @@ fn a_disk_that_hangs_is_waited_for_only_as_long_as_is_wanted() {
     drop((scene.store.jobs.take(), std::mem::replace(&mut scene.store.answers, answers)));
     healthy.unwrap().join().unwrap();
     let mut asked = 0;
-    let is_done = scene.store.shut_down(|| {
+    let is_done = scene.store.shut_down(drop, || {
         asked += 1;
         asked < 3
     });
