@@ -80,6 +80,10 @@ fn a_line_that_is_added_holds_what_waits_also_for_tools_without_a_daemon() {
     assert!(tool::output(&world, &["show", &id.to_string()]).contains("(hold .org): is looked into"));
     let released = tool::output(&world, &["release", &id.to_string()]);
     assert_eq!(released, "order 1: 1 mail is released\n");
+    let exempt = "; no hold line holds it, because an order has released this mail";
+    assert!(tool::output(&world, &["show", &id.to_string()]).contains(exempt));
+    assert!(tool::run(&world, &["explain", &id.to_string()]).stdout.contains(exempt));
+    assert!(!tool::output(&world, &["show", &other.to_string()]).contains(exempt));
     // It is written down, so it outlasts the tool, and the line stands for other mail.
     let daemon = world.start();
     world.database.wait("it is tried again", |database| database.failures_of(id).len() > 1);

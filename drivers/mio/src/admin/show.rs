@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 
 use cmail_delivery::dsn::DsnWishes;
+use cmail_delivery::hold::HoldState;
 use cmail_delivery::outbox::{Cursor, MailId, Row};
 use cmail_delivery::schedule::RetryState;
 use cmail_delivery::time::UnixMillis;
@@ -219,8 +220,17 @@ pub(super) fn wishes(row: &Row) -> Option<String> {
     (!words.is_empty()).then(|| words.join(", "))
 }
 
-/// Says whether a mail is tried again, when, and by which rule.
+/// Says whether a mail is tried again, when, and by which rule, and why no line holds it.
 pub(super) fn state(tool: &Tool, mail: &QueuedMail, outlook: &Outlook<'_>) -> String {
+    let (row, rules) = (&mail.row, outlook.standing.rules);
+    let mut text = fate(tool, mail, outlook);
+    if row.hold.state == HoldState::Exempt && rules.has_hold_line_about(row) {
+        text += "; no hold line holds it, because an order has released this mail";
+    }
+    text
+}
+
+fn fate(tool: &Tool, mail: &QueuedMail, outlook: &Outlook<'_>) -> String {
     let (row, standing) = (&mail.row, outlook.standing);
     let rule = rule(row, standing);
     let failed = match row.fail_count {
