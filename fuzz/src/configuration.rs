@@ -44,6 +44,7 @@ fn check_round_trip(file: &Path, lines: &[&[u8]]) {
         host_name: Err(io::ErrorKind::NotFound.into()),
         resolv_conf: "/dev/null".into(),
         directory: Ok("/".into()),
+        needs_log: true,
     };
     let Ok(config) = Config::from_octets(file, &lines.join(&b'\n'), &environment) else { return };
     let printed = config.to_string();

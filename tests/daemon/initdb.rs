@@ -119,3 +119,13 @@ fn initdb_by_root_gives_no_other_file_away_whatever_the_user_does_meanwhile() {
     });
     assert!(!is_changed, "a file of root's has other rights now: {:?}", rights());
 }
+
+/// As in an image of a system that is not running.
+#[test]
+fn no_journal_is_needed_where_nothing_is_logged() {
+    let mut world = world();
+    world.set("logformat", "journal");
+    let made = initdb(&world, &[]);
+    assert_eq!(made.code(), Some(0), "{}", made.stderr);
+    assert_eq!(names(&world), ["new.db3"]);
+}

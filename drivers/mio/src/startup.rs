@@ -46,7 +46,9 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(Command::Run(invocation)) => invocation,
         Err(error) => return fail(&error),
     };
-    let environment = Environment::of_this_host();
+    // A database is created before there may be a journal, as in an image.
+    let needs_log = invocation.action != Action::InitDatabase;
+    let environment = Environment { needs_log, ..Environment::of_this_host() };
     let loaded = Config::load(&invocation.config, &environment);
     if invocation.action == Action::Check {
         return check(&invocation, loaded);

@@ -34,6 +34,7 @@ impl Daemon {
             host_name: Ok("localhost".to_owned()),
             resolv_conf: file.with_file_name("resolv.conf"),
             directory: Ok("/".into()),
+            needs_log: true,
         };
         let config = Config::load(file, &environment).map_err(|rejection| {
             rejection.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")

@@ -112,6 +112,8 @@ pub struct Environment {
     pub resolv_conf: PathBuf,
     /// The directory that relative paths begin in: that in which the program was started.
     pub directory: io::Result<PathBuf>,
+    /// Whether a log is to be written, so that the place for it must be there.
+    pub needs_log: bool,
 }
 
 impl Environment {
@@ -121,13 +123,15 @@ impl Environment {
             host_name: host_name(),
             resolv_conf: resolv_conf::PATH.into(),
             directory: std::env::current_dir(),
+            needs_log: true,
         }
     }
 
     /// Returns the environment as it is now, in which relative paths begin where they did.
     pub fn refreshed(&self) -> Self {
         let directory = self.absolute(Path::new("."));
-        Self { host_name: host_name(), resolv_conf: self.resolv_conf.clone(), directory }
+        let needs_log = self.needs_log;
+        Self { host_name: host_name(), resolv_conf: self.resolv_conf.clone(), directory, needs_log }
     }
 
     /// Returns the absolute form of a path.
@@ -373,7 +377,7 @@ impl Completion<'_> {
 
     /// Refuses to log to a journal that is not there.
     fn check_journal(&mut self, directives: &Directives) {
-        if directives.logformat != LogFormat::Journal {
+        if directives.logformat != LogFormat::Journal || !self.environment.needs_log {
             return;
         }
         let line = directives.lines.get("logformat").copied();

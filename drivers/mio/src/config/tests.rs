@@ -16,6 +16,7 @@ fn environment() -> Environment {
         host_name: Ok("host.example".to_owned()),
         resolv_conf: "/nonexistent/resolv.conf".into(),
         directory: std::env::current_dir(),
+        needs_log: true,
     }
 }
 

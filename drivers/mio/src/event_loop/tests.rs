@@ -92,6 +92,7 @@ pub(super) fn event_loop<O: Outbox>(outbox: O) -> (EventLoop<O>, Controller, Tem
         host_name: Ok("host.example".into()),
         resolv_conf: path("resolv.conf"),
         directory: Ok("/".into()),
+        needs_log: true,
     };
     let config = Config::from_octets(Path::new("test.conf"), b"database /db", &environment).unwrap();
     let log = Log::open(Some(&path("log")), None).unwrap();

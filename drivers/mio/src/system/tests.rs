@@ -22,6 +22,7 @@ impl Scene {
             host_name: Ok("host.example".into()),
             resolv_conf: path("resolv.conf"),
             directory: Ok("/".into()),
+            needs_log: true,
         };
         let trust = path("trust");
         let text = format!("database /db\ntls_trustfile {}\n{lines}", trust.display());
