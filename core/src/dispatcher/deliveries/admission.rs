@@ -3,7 +3,7 @@
 use super::connections::{Connections, WaitLists};
 use super::destination::{Pause, Then};
 use super::flights::Flights;
-use super::host_slots::{HostSlots, Owner, SlotRequest};
+use super::host_slots::{HostSlots, Owner, SlotRequest, size};
 use super::limits::Limits;
 use crate::delivery::{Admission, ConnectionIds, Permission, Upcoming};
 use crate::explanation::PauseReason;
@@ -25,14 +25,19 @@ pub(super) struct Situation {
     pub(super) is_draining: bool,
     /// True if mail of the next hop is ready.
     pub(super) has_mail: bool,
-    /// True if probes have all the connections that the next hop may have.
-    pub(super) is_taken_by_probes: bool,
+    /// The number of connections that probes have to the next hop.
+    pub(super) probe_connections: usize,
     /// The number of the latest change that another program made to the outbox.
     pub(super) changes: u64,
     /// How many mails servers may take before some of them must be recorded.
     pub(super) room_for_taken: usize,
     /// True if mail is noted before it is sent.
     pub(super) notes_mail: bool,
+}
+
+/// Returns whether this many connections of probes are all that a destination may have while its mail goes to a candidate.
+pub(super) fn are_all(probe_connections: usize, candidate: &Candidate) -> bool {
+    probe_connections > 0 && probe_connections >= size(candidate.policy.concurrency)
 }
 
 /// The admission of one destination.
@@ -52,8 +57,8 @@ pub(super) struct DestinationAdmission<'a> {
 impl Admission for DestinationAdmission<'_> {
     fn try_open(&mut self, candidate: &Candidate, is_last_resort: bool) -> Option<ConnectionId> {
         let has_turn = self.slots.has_spare_slot() && !self.slots.has_waiters(candidate.remote);
-        let Situation { is_draining, has_mail, is_taken_by_probes, .. } = self.situation;
-        if is_draining || !has_mail || is_taken_by_probes || !has_turn {
+        let Situation { is_draining, has_mail, probe_connections, .. } = self.situation;
+        if is_draining || !has_mail || are_all(probe_connections, candidate) || !has_turn {
             return None;
         }
         self.slots.check_host(self.request(candidate, is_last_resort)).ok()?;

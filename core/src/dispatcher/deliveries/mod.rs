@@ -410,7 +410,7 @@ impl Deliveries {
         act: impl FnOnce(&mut Delivery, &mut DeliveryContext<'_>),
     ) {
         let next_hop = books.queue.next_hop(hop);
-        let is_taken_by_probes = next_hop.is_some_and(|hop| self.is_taken_by_probes(books, hop));
+        let probe_connections = next_hop.map_or(0, |next_hop| self.probe_connections(next_hop));
         let Some(AtWork { delivery, connections, then, limits, wait_lists }) = self.destinations.work_on(hop)
         else {
             return;
@@ -422,7 +422,7 @@ impl Deliveries {
                 now,
                 is_draining: books.is_draining(),
                 has_mail: books.queue.ready_count(hop) > 0,
-                is_taken_by_probes,
+                probe_connections,
                 changes: books.scan.changes(),
                 room_for_taken: books.commits.room_for_taken(),
                 notes_mail: books.settings.uncertain != Uncertain::Off,

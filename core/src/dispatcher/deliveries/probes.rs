@@ -518,19 +518,12 @@ impl Deliveries {
 
     /// Returns how many connections probes have to a next hop.
     pub(super) fn probe_connections(&self, next_hop: &NextHop) -> usize {
-        let of_hop = self.probes.open.values().filter(|run| run.delivery.next_hop() == next_hop);
-        of_hop.map(|run| run.delivery.connection_count()).sum()
-    }
-
-    /// Returns whether probes have all the connections that a next hop may have.
-    pub(super) fn is_taken_by_probes(&self, books: &Books, next_hop: &NextHop) -> bool {
         // The usual case costs nothing.
         if self.probes.open.is_empty() {
-            return false;
+            return 0;
         }
-        let used = self.probe_connections(next_hop);
-        let hop = books.queue.hop_of(next_hop);
-        used > 0 && used >= size(self.policy_of(books, hop, next_hop).concurrency)
+        let of_hop = self.probes.open.values().filter(|run| run.delivery.next_hop() == next_hop);
+        of_hop.map(|run| run.delivery.connection_count()).sum()
     }
 
     /// Returns the probe's next hop.

@@ -4,6 +4,7 @@ use alloc::format;
 use core::net::SocketAddr;
 
 use super::Deliveries;
+use super::admission::are_all;
 use super::destination::{Destination, Waits};
 use super::destinations::AtWork;
 use super::host_slots::{SlotRefusal, SlotRequest, size};
@@ -289,7 +290,7 @@ impl Deliveries {
     pub(super) fn refusal_of_host(&self, books: &Books, hop: HopId) -> Option<SlotRefusal> {
         let delivery = self.destinations.delivery(hop)?;
         let candidate = delivery.candidate()?;
-        if self.is_taken_by_probes(books, delivery.next_hop()) {
+        if are_all(self.probe_connections(delivery.next_hop()), candidate) {
             return Some(SlotRefusal::Probe);
         }
         let is_in_trouble = self.reachability.is_in_trouble(candidate, books.now.monotonic);

@@ -176,6 +176,30 @@ fn a_probe_goes_by_what_is_said_of_the_host_that_it_asks() {
 }
 
 #[test]
+fn mail_for_a_host_that_may_have_one_connection_waits_for_a_probe_at_another_host() {
+    let line = PolicyLine {
+        destination: DestinationPattern::parse("mx:a.example").unwrap(),
+        choices: vec![Choice::Concurrency(1)],
+        line: 1,
+    };
+    let mut world = World::with(Settings { destinations: [line].into(), ..settings() }, Mode::Daemon);
+    let preferred = world.exchange("example.org", 10, "a.example", "192.0.2.1");
+    preferred.usual = Behaviour::connect(Connect::Refused);
+    world.exchange("example.org", 20, "b.example", "192.0.2.2").usual = Behaviour::on("RCPT", "hang");
+    begin(&mut world, to("a@example.org"));
+    world.run_for(Duration::from_secs(60));
+    assert_eq!(world.server("192.0.2.2").connections, 1);
+    world.server("192.0.2.1").usual = Behaviour::default();
+    world.mail(SENDER, "a@example.org", "x");
+    world.input(Input::OutboxChanged);
+    world.run_for(Duration::from_secs(60));
+    assert_eq!(world.server("192.0.2.1").count("MAIL"), 0);
+    world.run_for(Duration::from_secs(600));
+    assert!(verdict(&world).is_some());
+    assert_eq!(world.server("192.0.2.1").accepted.len(), 1);
+}
+
+#[test]
 fn a_probe_goes_on_to_the_next_server_and_teaches_nothing() {
     let mut world = World::new();
     world.exchange("example.org", 10, "a.example", "192.0.2.1").usual = Behaviour::connect(Connect::Refused);

@@ -36,7 +36,7 @@ pub(super) struct ClearText {
     talks: BTreeMap<Link, Talk>,
     /// The addresses where TLS is promised, with the settings in force.
     promises: HashMap<SocketAddr, bool>,
-    /// Servers that have dropped a handshake with all groups, and had no other.
+    /// Servers whose last connection that is over has ended by dropping a handshake with all groups.
     unanswered: HashSet<SocketAddr>,
 }
 
@@ -64,9 +64,14 @@ impl Checker for ClearText {
                 );
             }
             Fact::Gone { link, parting } => {
-                let talk = self.talks.remove(&link).filter(|talk| talk.groups == Groups::All);
-                let dropped = talk.filter(|_| parting == Parting::TlsDropped);
-                self.unanswered.extend(dropped.and_then(|talk| talk.remote));
+                let talk = self.talks.remove(&link);
+                if let Some((remote, groups)) = talk.and_then(|talk| Some((talk.remote?, talk.groups))) {
+                    match (parting, groups) {
+                        (Parting::TlsDropped, Groups::All) => self.unanswered.insert(remote),
+                        // Another connection was made for it, even if that was lost before its handshake.
+                        _ => self.unanswered.remove(&remote),
+                    };
+                }
             }
             Fact::Stopped { .. } => {
                 self.talks.clear();
