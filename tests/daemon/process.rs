@@ -346,12 +346,12 @@ fn running_out_of_descriptors_is_no_failure_of_the_mail() {
     let mails: Vec<Mail> =
         (0..80).map(|n| Mail::to(&format!("u{n}@example.org")).data(n.to_string())).collect();
     world.database.insert_all(&mails);
-    let daemon = Daemon::spawn_with_descriptors(40, &world.write_config(), &["nodetach", "nodrop"]);
+    let daemon = Daemon::spawn_with_descriptors(74, &world.write_config(), &["nodetach", "nodrop"]);
     world.database.wait_until_empty();
     assert!(world.database.failures().is_empty());
     assert_eq!(server.records().accepted().len(), 80);
     let log = daemon.terminate();
-    let limit = "allows 40 open files, so there are at most 6 connections at once, not the 100";
+    let limit = "allows 74 open files, so there are at most 6 connections at once, not the 100";
     assert_eq!(log.matches(limit).count(), 1, "{log}");
     assert!(!log.contains("has to wait"), "more connections than descriptors: {log}");
 }

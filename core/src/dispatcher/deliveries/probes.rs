@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 
 use super::Deliveries;
 use super::destinations::Destinations;
-use super::host_slots::{HostSlots, Owner, SlotRefusal, SlotRequest, size};
+use super::host_slots::{HostSlots, Owner, SlotRefusal, SlotRequest};
 use crate::course::Transcripts;
 use crate::delivery::{
     Admission, ConnectionIds, Delivery, DeliveryContext, DeliveryOutput, Permission, Upcoming,
