@@ -14,7 +14,7 @@ pub const ENVELOPE_ID_LIMIT_OCTETS: usize = 100;
 /// Longest value of ORCPT in octets, as it is sent (RFC 3461 section 4.2).
 pub const ORIGINAL_RECIPIENT_LIMIT_OCTETS: usize = 500;
 
-/// Why a text is no value of a parameter.
+/// Why a text cannot be the value of a parameter.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum DsnError {
     /// NOTIFY.

@@ -58,3 +58,4 @@ mod system;
 mod tls;
 mod told;
 mod tool;
+mod trace;

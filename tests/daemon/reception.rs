@@ -1,7 +1,7 @@
 //! The socket by which users hand over mail who may not write the database: who has sent it is known, and nobody there costs others anything.
 
 use std::fs::{self, Permissions};
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
@@ -12,7 +12,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::support::daemon::Finished;
-use crate::support::{Daemon, PATIENCE, Script, World, skip, tool};
+use crate::support::{Daemon, PATIENCE, Script, SocketClient, World, skip, tool};
 
 /// As many as the daemon takes messages at once.
 const PLACES: usize = 10;
@@ -31,28 +31,15 @@ fn world() -> World {
     world
 }
 
-/// A client of the socket.
-struct Client(BufReader<UnixStream>);
+fn connect(world: &World) -> SocketClient {
+    SocketClient::connect(&socket(world))
+}
 
-impl Client {
-    fn of(world: &World) -> Self {
-        let stream = UnixStream::connect(socket(world)).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self(BufReader::new(stream))
-    }
-
-    fn send(&mut self, octets: impl AsRef<[u8]>) {
-        self.0.get_mut().write_all(octets.as_ref()).unwrap();
-    }
-
-    /// Returns the answer, after which the daemon closes.
-    fn answer(&mut self) -> Value {
-        let mut line = String::new();
-        self.0.read_line(&mut line).unwrap();
-        let answer = serde_json::from_str(&line).unwrap();
-        assert_eq!(self.0.read_line(&mut line).unwrap(), 0);
-        answer
-    }
+/// Returns the answer to a client, after which the daemon closes.
+fn answer(client: &mut SocketClient) -> Value {
+    let answer = client.record().unwrap();
+    assert_eq!(client.record(), None);
+    answer
 }
 
 fn message(recipients: &[&str], data: &[u8]) -> Vec<u8> {
@@ -62,9 +49,9 @@ fn message(recipients: &[&str], data: &[u8]) -> Vec<u8> {
 }
 
 fn submitted(world: &World, octets: &[u8]) -> Value {
-    let mut client = Client::of(world);
+    let mut client = connect(world);
     client.send(octets);
-    client.answer()
+    answer(&mut client)
 }
 
 /// Runs `sendmail` as a user who may read the configuration, and not write the database. `None` without root's rights, which is told.
@@ -118,7 +105,7 @@ fn the_database_has_the_mail_before_it_is_answered_and_names_the_user() {
     daemon.wait_until_ready(&world);
     let lock = world.database.another();
     lock.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let mut client = Client::of(&world);
+    let mut client = connect(&world);
     client.send(message(&["b@client.example"], b"one\0two\n"));
     // Its message is whole by now, for this one is refused behind it.
     assert_eq!(submitted(&world, b"nonsense\n")["status"], 69);
@@ -126,7 +113,7 @@ fn the_database_has_the_mail_before_it_is_answered_and_names_the_user() {
     assert!(client.0.fill_buf().is_err());
     client.0.get_ref().set_nonblocking(false).unwrap();
     lock.execute_batch("ROLLBACK").unwrap();
-    let answer = client.answer();
+    let answer = answer(&mut client);
     let ids = world.database.ids();
     assert_eq!(answer, json!({ "v": 1, "kind": "submitted", "mails": ids }));
     let row = world.database.row(ids[0]).unwrap();
@@ -151,9 +138,9 @@ fn a_daemon_that_stops_answers_all_who_wait() {
     let lock = world.database.another();
     lock.execute_batch("BEGIN IMMEDIATE").unwrap();
     let whole = message(&["b@client.example"], b"x");
-    let clients: Vec<Client> = (0..PLACES - 1)
+    let clients: Vec<SocketClient> = (0..PLACES - 1)
         .map(|_| {
-            let mut client = Client::of(&world);
+            let mut client = connect(&world);
             client.send(&whole);
             client
         })
@@ -163,7 +150,7 @@ fn a_daemon_that_stops_answers_all_who_wait() {
     daemon.terminate();
     lock.execute_batch("ROLLBACK").unwrap();
     for mut client in clients {
-        let answer = client.answer();
+        let answer = answer(&mut client);
         assert_eq!((&answer["kind"], &answer["status"]), (&json!("error"), &json!(75)), "{answer}");
     }
     assert!(world.database.ids().is_empty());
@@ -176,11 +163,11 @@ fn what_is_committed_is_answered_before_the_end() {
     let daemon = world.start();
     daemon.wait_until_ready(&world);
     let recipients = vec!["b@client.example"; 200];
-    let mut client = Client::of(&world);
+    let mut client = connect(&world);
     client.send(message(&recipients, &[b'x'; 50_000]));
     while world.database.ids().is_empty() {}
     daemon.terminate();
-    assert_eq!(client.answer()["mails"].as_array().map(Vec::len), Some(200));
+    assert_eq!(answer(&mut client)["mails"].as_array().map(Vec::len), Some(200));
 }
 
 #[test]
@@ -190,7 +177,7 @@ fn a_client_that_is_killed_in_the_middle_leaves_nothing() {
     daemon.wait_until_ready(&world);
     let whole = message(&["b@client.example"], b"half");
     for end in [5, whole.len() - 5, whole.len() - 1] {
-        Client::of(&world).send(&whole[..end]);
+        connect(&world).send(&whole[..end]);
     }
     let taken = submitted(&world, &whole)["mails"].clone();
     assert_eq!((world.database.ids().len(), taken), (1, json!(world.database.ids())));
@@ -202,21 +189,21 @@ fn more_than_ten_at_once_are_told_to_try_again() {
     let world = world();
     let daemon = world.start();
     daemon.wait_until_ready(&world);
-    let mut clients: Vec<Client> = (0..PLACES).map(|_| Client::of(&world)).collect();
-    let busy = Client::of(&world).answer();
+    let mut clients: Vec<SocketClient> = (0..PLACES).map(|_| connect(&world)).collect();
+    let busy = answer(&mut connect(&world));
     assert_eq!(busy["status"], 75);
     assert_eq!(busy["text"], "10 messages are being handed over already; try again");
     // A user does not keep the others out: they get one of his places.
     if let Some(taken) = sendmail_as_nobody(&world, &["b@client.example"], b"x\n") {
         assert_eq!(taken.code(), Some(0), "{}", taken.stderr);
         let mut last = clients.pop().unwrap();
-        assert_eq!(last.answer()["text"], "other users hand over messages too; try again");
+        assert_eq!(answer(&mut last)["text"], "other users hand over messages too; try again");
     }
     // Those who were there first are served all the same.
     let whole = message(&["b@client.example"], b"x");
     clients.iter_mut().for_each(|client| client.send(&whole));
     for mut client in clients {
-        assert_eq!(client.answer()["kind"], "submitted");
+        assert_eq!(answer(&mut client)["kind"], "submitted");
     }
     assert_eq!(submitted(&world, &whole)["kind"], "submitted");
     daemon.terminate();
@@ -264,7 +251,7 @@ fn clients_that_flood_or_do_not_read_hold_up_no_mail() {
     world.set("submit", socket(&world).display());
     let daemon = world.start();
     daemon.wait_until_ready(&world);
-    let _silent: Vec<Client> = (0..PLACES / 2).map(|_| Client::of(&world)).collect();
+    let _silent: Vec<SocketClient> = (0..PLACES / 2).map(|_| connect(&world)).collect();
     let path = socket(&world);
     let flood = std::thread::spawn(move || {
         let end = Instant::now() + PATIENCE / 20;

@@ -190,22 +190,8 @@ impl CandidateSearch {
         known.all(|candidate| candidate.reconfigure(next_hop, policies))
     }
 
-    /// Puts a candidate off that is known not to answer, unless all others have been tried. Returns it if it is to be tried now.
-    pub(super) fn put_off_in_trouble(
-        &mut self,
-        candidate: Candidate,
-        reachability: &Reachability,
-        now: Instant,
-    ) -> Option<Candidate> {
-        if self.puts_off(&candidate, reachability, now) {
-            self.put_off(candidate);
-            return None;
-        }
-        Some(candidate)
-    }
-
-    /// Returns whether a candidate is known not to answer, and others are left to try.
-    pub(super) fn puts_off(&self, candidate: &Candidate, reachability: &Reachability, now: Instant) -> bool {
+    /// Returns whether a candidate is to be put off: it is known not to answer, and others are left to try.
+    pub(super) fn must_wait(&self, candidate: &Candidate, reachability: &Reachability, now: Instant) -> bool {
         !self.is_at_last_resorts && reachability.is_in_trouble(candidate, now)
     }
 

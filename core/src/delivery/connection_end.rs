@@ -349,7 +349,7 @@ impl Delivery {
         }
     }
 
-    /// Ends the pass if there is no connection left, and none is to be made.
+    /// Ends the pass if its last connection is gone and it makes no other.
     fn close_if_alone(&mut self) {
         if self.connections.is_empty() && !self.refusals.is_waiting() {
             self.begin_closing();
@@ -485,11 +485,12 @@ impl Delivery {
             self.pass.tried.note(server(&candidate), setback.clone());
             return None;
         }
-        let is_put_off = self.search.puts_off(&candidate, cx.reachability, cx.now);
-        if is_put_off {
+        if self.search.must_wait(&candidate, cx.reachability, cx.now) {
             self.notes.note_put_off(cx, &candidate);
+            self.search.put_off(candidate);
+            return None;
         }
-        self.search.put_off_in_trouble(candidate, cx.reachability, cx.now)
+        Some(candidate)
     }
 
     /// Records that TLS was wanted for this host and failed.

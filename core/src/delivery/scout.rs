@@ -76,7 +76,9 @@ impl Scout {
                 SearchStep::LookupMx(domain) => return ScoutStep::LookupMx(domain),
                 SearchStep::LookupAddresses(name) => return ScoutStep::LookupAddresses(name),
                 SearchStep::Try(candidate) => {
-                    if let Some(candidate) = self.search.put_off_in_trouble(candidate, reachability, now) {
+                    if self.search.must_wait(&candidate, reachability, now) {
+                        self.search.put_off(candidate);
+                    } else {
                         self.search.count_tried();
                         self.candidates.push(candidate);
                     }

@@ -22,7 +22,7 @@ const NOTES_LIMIT_OCTETS: usize = 2 * 1024;
 /// Most octets of one note: room for the addresses of a large host.
 const NOTE_LIMIT_OCTETS: usize = 512;
 
-/// Stands for the notes that there is no room for.
+/// Takes the place of the notes that do not fit.
 const REST: &str = "* more is left out\n";
 
 /// The notes of one search, one a line.

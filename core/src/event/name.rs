@@ -21,7 +21,7 @@ pub enum EventName {
     Expired,
     /// A sender was told that a mail is late.
     Warned,
-    /// A sender was told that a mail was delivered, because the server does not tell him.
+    /// A sender was told that a mail was delivered, because the server does not do so.
     Relayed,
     /// Mail is held until the administrator decides.
     Held,

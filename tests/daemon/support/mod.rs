@@ -14,6 +14,7 @@ pub(crate) mod shim;
 pub(crate) mod smtp_records;
 pub(crate) mod smtp_script;
 pub(crate) mod smtp_server;
+pub(crate) mod socket_client;
 pub(crate) mod tls;
 pub(crate) mod tool;
 pub(crate) mod world;
@@ -23,6 +24,7 @@ pub(crate) use database::{Database, Mail};
 pub(crate) use dns_server::{Behaviour, DnsServer};
 pub(crate) use smtp_script::{Action, Gate, Script};
 pub(crate) use smtp_server::SmtpServer;
+pub(crate) use socket_client::SocketClient;
 pub(crate) use world::World;
 
 use std::net::Ipv4Addr;

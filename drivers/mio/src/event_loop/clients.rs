@@ -186,7 +186,7 @@ impl<O: Outbox> EventLoop<O> {
                 receptionist.tell(id, result, now);
             }
             receptionist.advance(now, self.stop_asked_at.is_some());
-            if let Some((id, submission, until)) = receptionist.poll_submission() {
+            if let Some((id, submission, until)) = receptionist.poll_submission(now) {
                 self.outbox.put_in(id, submission, until);
             }
         }

@@ -8,6 +8,7 @@
 mod client;
 mod place;
 mod request;
+mod user_names;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use cmail_delivery::outbox::MailId;
 use mio::{Registry, Token};
-use nix::unistd::{Uid, User};
+use nix::unistd::Uid;
 use serde::Serialize;
 
 use self::client::{Client, Progress};
@@ -23,6 +24,7 @@ pub(crate) use self::place::Reception;
 pub(crate) use self::place::ReceptionError;
 pub(crate) use self::request::Submission;
 pub(crate) use self::request::envelope;
+use self::user_names::UserNames;
 use crate::clients::{Door, Stream};
 use crate::json_record;
 use crate::store::SubmitError;
@@ -53,7 +55,9 @@ pub(crate) struct Receptionist {
     clients: BTreeMap<Token, Client<Stream>>,
     /// The most octets of a message, counted once for each recipient.
     limit_octets: usize,
-    /// Messages that wait for the one before them.
+    /// Their users.
+    names: UserNames,
+    /// Messages that wait for the one before them, or for the name of their user.
     queue: VecDeque<(SubmissionId, Box<Submission>)>,
     /// The one that is being written.
     under_way: Option<SubmissionId>,
@@ -86,6 +90,7 @@ impl Receptionist {
             door: Door::open(listener, registry, token, CLIENTS_LIMIT)?,
             clients: BTreeMap::new(),
             limit_octets,
+            names: UserNames::new(user_names::look_up)?,
             queue: VecDeque::new(),
             under_way: None,
             next_id: 0,
@@ -119,7 +124,8 @@ impl Receptionist {
     /// Returns when to call [`advance`](Self::advance), whatever the poll says.
     pub(crate) fn next_tick(&self) -> Option<Instant> {
         let deadlines = self.clients.values().filter(|client| !self.is_under_way(client));
-        deadlines.map(|client| client.since + PATIENCE).chain(self.door.newcomers_since()).min()
+        let name = self.waits_for_name().then(|| UserNames::next_look(Instant::now()));
+        deadlines.map(|client| client.since + PATIENCE).chain(self.door.newcomers_since()).chain(name).min()
     }
 
     /// Returns whether somebody is still to be told something.
@@ -170,8 +176,7 @@ impl Receptionist {
         let Some(client) = self.clients.get_mut(&token) else { return };
         match client.advance(self.limit_octets) {
             Progress::Waits => {}
-            Progress::HandsOver(mut submission) => {
-                submission.submitter = format!("local:{}", name_of(client.user));
+            Progress::HandsOver(submission) => {
                 let id = SubmissionId(self.next_id);
                 self.next_id += 1;
                 client.wait(id, now);
@@ -185,15 +190,27 @@ impl Receptionist {
         }
     }
 
-    /// Returns the next message, if none is being written, and until when that must have begun.
-    pub(crate) fn poll_submission(&mut self) -> Option<(SubmissionId, Box<Submission>, Instant)> {
+    /// Returns the next message, if none is being written and its user is known, and until when that must have begun.
+    pub(crate) fn poll_submission(
+        &mut self,
+        now: Instant,
+    ) -> Option<(SubmissionId, Box<Submission>, Instant)> {
         if self.under_way.is_some() {
             return None;
         }
-        let (id, submission) = self.queue.pop_front()?;
+        self.names.take_answers();
+        let &(id, _) = self.queue.front()?;
         let client = self.clients.values().find(|client| client.awaited() == Some(id))?;
+        let name = self.names.name_of(client.user, client.since, now)?;
+        let (id, mut submission) = self.queue.pop_front()?;
+        submission.submitter = format!("local:{name}");
         self.under_way = Some(id);
         Some((id, submission, client.since + PATIENCE))
+    }
+
+    /// Returns whether the next message only waits for the name of its user.
+    fn waits_for_name(&self) -> bool {
+        self.under_way.is_none() && !self.queue.is_empty()
     }
 
     /// Tells what has become of a message.
@@ -215,7 +232,8 @@ impl Receptionist {
         match result {
             Ok(ids) => {
                 let mails: Vec<i64> = ids.into_iter().map(|id| id.0).collect();
-                log_taken(&mails, client.user);
+                let name = self.names.name_of(client.user, client.since, now);
+                log_taken(&mails, &name.unwrap_or_else(|| client.user.to_string()));
                 self.answer(token, &record("submitted", Taken { mails }), now);
             }
             Err(error) => self.refuse_by(token, &error, now),
@@ -254,6 +272,7 @@ impl Receptionist {
                 turn_away(client, "other users hand over messages too; try again");
             }
         }
+        self.names.ask(user, now);
         let token = self.door.admit(&mut stream, |token| self.clients.contains_key(&token));
         if let Some(token) = token {
             self.clients.insert(token, Client::new(stream, user, now));
@@ -287,18 +306,12 @@ fn turn_away(mut client: Client<Stream>, text: &str) {
     client.advance(0);
 }
 
-fn log_taken(mails: &[i64], user: Uid) {
+fn log_taken(mails: &[i64], name: &str) {
     let Some((first, others)) = mails.split_first() else { return };
-    let name = name_of(user);
     match others.len() {
         0 => log::info!("mail {first} was submitted by user {name}"),
         others => log::info!("mail {first} and {others} more were submitted by user {name}"),
     }
-}
-
-/// Returns the name of a user, or else its number.
-fn name_of(user: Uid) -> String {
-    User::from_uid(user).ok().flatten().map_or_else(|| user.to_string(), |user| user.name)
 }
 
 fn refusal(status: u8, text: &str) -> Vec<u8> {

@@ -24,6 +24,12 @@ impl Scene {
         Self { receptionist, path, _directory: directory, _poll: poll }
     }
 
+    /// Returns the next message, if none is being written.
+    fn next(&mut self) -> Option<(SubmissionId, Box<Submission>, Instant)> {
+        // Where a name is slow to be found, its number stands for it.
+        self.receptionist.poll_submission(Instant::now() + Duration::from_secs(1))
+    }
+
     /// A client whose message is whole.
     fn client(&mut self) -> UnixStream {
         let mut client = UnixStream::connect(&self.path).unwrap();
@@ -44,7 +50,7 @@ fn answer(client: UnixStream) -> String {
 fn the_message_of_a_client_that_has_hung_up_is_not_written() {
     let (mut scene, now) = (Scene::new(), Instant::now());
     let under_way = scene.client();
-    assert!(scene.receptionist.poll_submission().is_some());
+    assert!(scene.next().is_some());
     let gone = scene.client();
     let silent = scene.client();
     // It says nothing more, and waits for its answer.
@@ -54,7 +60,7 @@ fn the_message_of_a_client_that_has_hung_up_is_not_written() {
     assert_eq!((scene.receptionist.clients.len(), scene.receptionist.queue.len()), (2, 1));
     scene.receptionist.tell(SubmissionId(0), Ok(vec![MailId(7)]), now);
     assert!(answer(under_way).contains("\"mails\":[7]"));
-    let (id, ..) = scene.receptionist.poll_submission().unwrap();
+    let (id, ..) = scene.next().unwrap();
     assert_eq!(id, SubmissionId(2));
     scene.receptionist.tell(id, Ok(vec![MailId(8)]), now);
     assert!(answer(silent).contains("\"mails\":[8]"));
@@ -64,7 +70,7 @@ fn the_message_of_a_client_that_has_hung_up_is_not_written() {
 fn a_message_that_has_waited_for_too_long_is_refused() {
     let (mut scene, now) = (Scene::new(), Instant::now());
     let first = scene.client();
-    let (id, _, until) = scene.receptionist.poll_submission().unwrap();
+    let (id, _, until) = scene.next().unwrap();
     assert!((now + PATIENCE..=Instant::now() + PATIENCE).contains(&until));
     let waits = scene.client();
     let tick = scene.receptionist.next_tick().unwrap();
@@ -83,19 +89,19 @@ fn a_message_that_has_waited_for_too_long_is_refused() {
 fn a_busy_database_is_told_to_all_who_wait() {
     let (mut scene, now) = (Scene::new(), Instant::now());
     let clients: Vec<UnixStream> = (0..3).map(|_| scene.client()).collect();
-    let (id, ..) = scene.receptionist.poll_submission().unwrap();
+    let (id, ..) = scene.next().unwrap();
     scene.receptionist.tell(id, Err(SubmitError::Late), now);
     for client in clients {
         assert!(answer(client).contains("the database was busy for too long; try again"));
     }
-    assert!(scene.receptionist.poll_submission().is_none() && !scene.receptionist.has_clients());
+    assert!(scene.next().is_none() && !scene.receptionist.has_clients());
 }
 
 #[test]
 fn a_daemon_that_stops_tells_those_whose_message_waits() {
     let (mut scene, now) = (Scene::new(), Instant::now());
     let under_way = scene.client();
-    let (id, ..) = scene.receptionist.poll_submission().unwrap();
+    let (id, ..) = scene.next().unwrap();
     let waits = scene.client();
     scene.receptionist.advance(now, true);
     assert!(answer(waits).contains("the daemon is stopping; try again"));
@@ -106,37 +112,22 @@ fn a_daemon_that_stops_tells_those_whose_message_waits() {
 
 #[test]
 fn who_is_silent_for_too_long_is_told_and_makes_room() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("submit");
-    let poll = mio::Poll::new().unwrap();
-    let reception = Reception::open(&path, 1000).unwrap();
-    let mut receptionist =
-        Receptionist::new(reception, poll.registry().try_clone().unwrap(), Token(1)).unwrap();
-    let client = UnixStream::connect(&path).unwrap();
-    let now = Instant::now();
-    receptionist.advance(now, false);
-    assert_eq!(receptionist.next_tick(), Some(now + PATIENCE));
-    receptionist.advance(now + PATIENCE, false);
-    let mut line = String::new();
-    BufReader::new(client).read_line(&mut line).unwrap();
+    let (mut scene, now) = (Scene::new(), Instant::now());
+    let client = UnixStream::connect(&scene.path).unwrap();
+    scene.receptionist.advance(now, false);
+    assert_eq!(scene.receptionist.next_tick(), Some(now + PATIENCE));
+    scene.receptionist.advance(now + PATIENCE, false);
     assert_eq!(
-        line,
+        answer(client),
         "{\"v\":1,\"kind\":\"error\",\"status\":75,\"text\":\"the message was not handed over within 30 s\"}\n"
     );
-    assert!(receptionist.clients.is_empty());
+    assert!(!scene.receptionist.has_clients());
 }
 
 #[test]
 fn a_daemon_that_stops_takes_no_more() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("submit");
-    let poll = mio::Poll::new().unwrap();
-    let reception = Reception::open(&path, 1000).unwrap();
-    let mut receptionist =
-        Receptionist::new(reception, poll.registry().try_clone().unwrap(), Token(1)).unwrap();
-    let client = UnixStream::connect(&path).unwrap();
-    receptionist.advance(Instant::now(), true);
-    let mut line = String::new();
-    BufReader::new(client).read_line(&mut line).unwrap();
-    assert!(line.contains("the daemon is stopping; try again"), "{line}");
+    let mut scene = Scene::new();
+    let client = UnixStream::connect(&scene.path).unwrap();
+    scene.receptionist.advance(Instant::now(), true);
+    assert!(answer(client).contains("the daemon is stopping; try again"));
 }

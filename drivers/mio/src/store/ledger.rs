@@ -3,6 +3,8 @@
 //! The rows of an outcome are written in the transaction that records it. No decision hangs on them: if they cannot be
 //! written, the outcome is recorded without them, and the daemon says so once.
 
+mod fate;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
@@ -15,11 +17,11 @@ use cmail_delivery::one_line::Octets;
 use cmail_delivery::outbox::MailId;
 use cmail_delivery::remote_id::remote_id;
 use cmail_delivery::shown::truncated;
-use cmail_delivery::tally;
 use cmail_delivery::time::{UnixMillis, UnixTime};
 use cmail_delivery::wording::retry_line;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+pub(super) use self::fate::Fate;
 use super::error::advice;
 use super::rows::octets;
 use super::run::{Run, connection_key};
@@ -153,51 +155,6 @@ pub(crate) struct Retention {
     pub(crate) age: Duration,
     /// How many attempts there are at most.
     pub(crate) rows: u32,
-}
-
-/// What became of a mail, or of an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
-    Delivered,
-    Deferred,
-    Failed,
-    Uncertain,
-    Bounced,
-    Dropped,
-    /// Given up because of its age.
-    Expired,
-    /// Deleted by an order.
-    Removed,
-    /// Delivered, which a report of ours tells the sender.
-    Relayed,
-}
-
-impl From<tally::Fate> for Fate {
-    fn from(fate: tally::Fate) -> Self {
-        match fate {
-            tally::Fate::Delivered => Self::Delivered,
-            tally::Fate::Bounced => Self::Bounced,
-            tally::Fate::Dropped => Self::Dropped,
-            tally::Fate::Expired => Self::Expired,
-            tally::Fate::Removed => Self::Removed,
-        }
-    }
-}
-
-impl Fate {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Delivered => "delivered",
-            Self::Deferred => "deferred",
-            Self::Failed => "failed",
-            Self::Uncertain => "uncertain",
-            Self::Bounced => "bounced",
-            Self::Dropped => "dropped",
-            Self::Expired => "expired",
-            Self::Removed => "removed",
-            Self::Relayed => "relayed",
-        }
-    }
 }
 
 /// The ledger of one connection to the database.
