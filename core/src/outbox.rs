@@ -297,7 +297,7 @@ pub struct DeliveredMail {
     pub id: MailId,
     /// The attempt that delivered it; `None` if this only repeats a deletion in which an earlier process failed.
     pub attempt: Option<Attempt<Acceptance>>,
-    /// True if its sender is told: he wants to know of the delivery, and the server offers no DSN (RFC 3461 section 5.2.2).
+    /// True if its sender is told, who wants to know of the delivery, and the server offers no DSN (RFC 3461 section 5.2.2).
     pub is_reported: bool,
 }
 

@@ -193,7 +193,7 @@ fn more_than_ten_at_once_are_told_to_try_again() {
     let busy = answer(&mut connect(&world));
     assert_eq!(busy["status"], 75);
     assert_eq!(busy["text"], "10 messages are being handed over already; try again");
-    // A user does not keep the others out: they get one of his places.
+    // A user does not keep the others out: they get one of that many places.
     if let Some(taken) = sendmail_as_nobody(&world, &["b@client.example"], b"x\n") {
         assert_eq!(taken.code(), Some(0), "{}", taken.stderr);
         let mut last = clients.pop().unwrap();

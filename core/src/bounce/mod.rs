@@ -105,8 +105,8 @@ pub fn compose_warning(
     compose_notice(Notice::Late(rules), announce, bounce_from, message, now, rng)
 }
 
-/// Composes what tells the sender of `message`, which has one recipient, that this attempt has delivered it to a server that does not tell
-/// him (RFC 3461 section 5.2.2). Returns `None` if `message` has no recipient, or a null sender.
+/// Composes what tells the sender of `message`, which has one recipient, that this attempt has delivered it to a server that does not do
+/// so (RFC 3461 section 5.2.2). Returns `None` if `message` has no recipient, or a null sender.
 pub fn compose_relayed(
     attempt: &Attempt<Acceptance>,
     announce: &str,

@@ -379,11 +379,14 @@ impl Books {
 
     /// Reports which senders were told that their mail was delivered.
     fn tell_reported(&mut self, reported: &[Reported], delivered: &[DeliveredMail]) {
+        if reported.is_empty() {
+            return;
+        }
+        let recipient_of = |mail: &DeliveredMail| Some((mail.id, mail.attempt.as_ref()?.recipient.clone()));
+        let recipients: BTreeMap<MailId, ShownAddress> = delivered.iter().filter_map(recipient_of).collect();
         for Reported { original, report } in reported {
             self.tally.relay_reports = self.tally.relay_reports.saturating_add(1);
-            let attempt =
-                delivered.iter().find(|mail| mail.id == *original).and_then(|mail| mail.attempt.as_ref());
-            let recipient = attempt.map(|attempt| attempt.recipient.as_str()).unwrap_or_default().into();
+            let recipient = recipients.get(original).map(ShownAddress::as_str).unwrap_or_default().into();
             let (id, report, facts) = (*original, *report, self.held.facts(*original));
             self.event(Event::Relayed { id, recipient, report, facts });
         }

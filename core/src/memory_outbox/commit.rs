@@ -121,7 +121,7 @@ impl MemoryOutbox {
         }
     }
 
-    /// Tells the sender of delivered mail, if he is to be told.
+    /// Tells the sender of delivered mail, where that is wanted.
     fn report(&mut self, delivered: &DeliveredMail, mail: &Mail, reports: &RelayReports) -> Option<MailId> {
         let attempt = delivered.attempt.as_ref().filter(|_| delivered.is_reported && self.has_ids(1))?;
         let message = told_by_its_header(&[(delivered.id, mail)])?;

@@ -136,7 +136,7 @@ pub(super) fn record(
     })
 }
 
-/// Tells the sender of delivered mail, if he is to be told, before it is deleted.
+/// Tells the sender of delivered mail, where that is wanted, before it is deleted.
 fn report(
     transaction: &Connection,
     commit: &Commit,

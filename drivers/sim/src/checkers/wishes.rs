@@ -1,5 +1,5 @@
 //! What senders want to be told (RFC 3461) is passed on to a server that offers DSN, as it is. Where it does not, and a sender wants to
-//! know of the delivery, we tell him: exactly one of the two for each delivery.
+//! know of the delivery, we tell the sender: exactly one of the two for each delivery.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
