@@ -351,10 +351,9 @@ impl Completion<'_> {
         if let Ok(file) = self.environment.absolute(self.file) {
             users.insert(file, "the configuration".to_owned());
         }
-        for path in std::mem::take(&mut self.credentials_files) {
-            users.insert(path.clone(), "a destination line".to_owned());
-            self.credentials_files.push(path);
-        }
+        users.extend(
+            self.credentials_files.iter().map(|path| (path.clone(), "a destination line".to_owned())),
+        );
         for &(directive, path) in named {
             let Some(path) = path else { continue };
             let line = lines.get(directive).copied();
@@ -385,7 +384,8 @@ impl Completion<'_> {
             self.fail(line, "logformat", Reason::NoJournal(error));
         }
         if let Some(text) = &directives.logfile {
-            let warning = "nothing is written to this file, because `logformat journal` logs to the journal; the directive lets the daemon go into the background all the same";
+            let warning = "nothing is written to this file, because `logformat journal` logs to the journal; the directive lets the daemon \
+                           go into the background all the same";
             self.warn(Some(text.line), "logfile", warning.to_owned());
         }
     }
