@@ -1,14 +1,16 @@
 //! The parts of a session beside its state: what it knows of the server, and its outputs to the wire and to its parent.
 
-use alloc::collections::VecDeque;
 use alloc::string::String;
 use core::fmt;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
+use super::command_queue::CommandQueue;
+use super::conduct::Conduct;
 use super::extensions::Extensions;
 use super::history::History;
-use super::types::{Outcome, SessionConfig, SessionOutput, Transaction};
+use super::output_queue::OutputQueue;
+use super::types::{SessionConfig, SessionOutput, Transaction};
 use crate::command::Command;
 use crate::reply::Reply;
 use crate::rng::Rng;
@@ -25,25 +27,13 @@ pub(super) struct SessionContext {
     pub(super) history: History,
     /// What is known of the server inside TLS; nothing in plain text.
     pub(super) verification: Option<Verification>,
-    pub(super) padding_failed: bool,
-    /// The server has shown that it cannot cope with commands sent without waiting for replies.
-    pub(super) no_pipelining: bool,
-    /// The server has taken a message.
-    pub(super) has_taken: bool,
-    /// The server has refused something.
-    pub(super) has_refused: bool,
+    pub(super) conduct: Conduct,
     /// True if [`SessionOutput::Ready`] was put out and no transaction has begun since.
     pub(super) is_announced: bool,
     /// True if the session is to end after the running transaction.
     pub(super) quits: bool,
-    /// True if the last output has been taken.
-    is_silent: bool,
-    outputs: VecDeque<SessionOutput>,
-    /// Command lines that are not yet sent.
-    commands: BytesMut,
-    /// The number of replies that the server owes: the greeting, one to each command that was sent whole, and one to the end of
-    /// each message.
-    owed: usize,
+    outputs: OutputQueue,
+    pub(super) commands: CommandQueue,
     /// The secrets that must not appear in any text. Empty before authentication.
     secrets: Secrets,
 }
@@ -56,16 +46,11 @@ impl SessionContext {
             extensions: Extensions::default(),
             history: History::new(now),
             verification: None,
-            padding_failed: false,
-            no_pipelining: false,
-            has_taken: false,
-            has_refused: false,
+            conduct: Conduct::default(),
             is_announced: false,
             quits: false,
-            is_silent: false,
-            outputs: VecDeque::new(),
-            commands: BytesMut::new(),
-            owed: 1,
+            outputs: OutputQueue::default(),
+            commands: CommandQueue::new(),
             secrets: Secrets::default(),
         }
     }
@@ -96,25 +81,20 @@ impl SessionContext {
             | Command::EndOfData
             | Command::Quit => false,
         };
-        let begin = self.commands.len();
-        command.write(&mut self.commands);
+        let line = self.commands.push(command);
         if is_secret && self.history.keeps_transcript() {
             self.history.note(Speaker::Client, &command.masked());
         } else if !is_secret {
-            self.history.note(Speaker::Client, self.commands.get(begin..).unwrap_or_default());
+            self.history.note(Speaker::Client, line);
         }
         if self.config.trace {
             self.output(SessionOutput::Sent(command.masked().freeze()));
         }
     }
 
-    /// Returns whether commands may be sent before the replies to earlier ones (RFC 2920). A server that cannot even do NOOP and
-    /// RSET gets one command at a time.
+    /// Returns whether commands may be sent before the replies to earlier ones (RFC 2920).
     pub(super) fn may_pipeline(&self) -> bool {
-        self.extensions.pipelining
-            && !self.config.no_pipelining
-            && !self.no_pipelining
-            && !self.padding_failed
+        self.extensions.pipelining && !self.config.no_pipelining && self.conduct.allows_pipelining()
     }
 
     /// Puts out that a transaction may begin, once.
@@ -154,20 +134,12 @@ impl SessionContext {
             | SessionOutput::SentData(_)
             | SessionOutput::Received(_) => {}
         }
-        self.outputs.push_back(output);
+        self.outputs.push(output);
     }
 
     /// Gives back a transaction that cannot begin, before the end if that is not yet taken.
     pub(super) fn hand_back(&mut self, transaction: Transaction) {
-        if self.is_silent {
-            return;
-        }
-        let undecided = transaction.recipients.into_iter().map(|recipient| (recipient, Outcome::Undecided));
-        let verdicts = SessionOutput::Verdicts(undecided.collect());
-        let is_ended = matches!(self.outputs.back(), Some(SessionOutput::Ended(_)));
-        let end = if is_ended { self.outputs.pop_back() } else { None };
-        self.outputs.push_back(verdicts);
-        self.outputs.extend(end);
+        self.outputs.hand_back(transaction);
     }
 
     pub(super) fn set_trace(&mut self, trace: bool) {
@@ -202,44 +174,7 @@ impl SessionContext {
     }
 
     pub(super) fn poll_output(&mut self) -> Option<SessionOutput> {
-        let output = self.outputs.pop_front();
-        self.is_silent |= matches!(output, Some(SessionOutput::Ended(_)));
-        output
-    }
-
-    /// Returns whether a command is not yet sent completely.
-    pub(super) fn has_commands(&self) -> bool {
-        !self.commands.is_empty()
-    }
-
-    /// Appends at most `limit` octets of commands.
-    pub(super) fn take_commands(&mut self, limit: usize, out: &mut BytesMut) {
-        let octets = self.commands.split_to(limit.min(self.commands.len()));
-        out.extend_from_slice(&octets);
-        // Each command is one line, and the line feed is its last octet.
-        self.owed += memchr::memchr_iter(b'\n', &octets).count();
-    }
-
-    /// Records that the end of a message is sent, which the server must answer.
-    pub(super) fn expect_final_reply(&mut self) {
-        self.owed += 1;
-    }
-
-    /// Returns how many replies the server owes.
-    pub(super) fn owed(&self) -> usize {
-        self.owed
-    }
-
-    /// Counts a reply. Returns whether the server owed one.
-    pub(super) fn take_reply(&mut self) -> bool {
-        let is_owed = self.owed > 0;
-        self.owed = self.owed.saturating_sub(1);
-        is_owed
-    }
-
-    /// Drops the commands that are not yet sent.
-    pub(super) fn discard_commands(&mut self) {
-        self.commands.clear();
+        self.outputs.pop()
     }
 }
 

@@ -180,7 +180,9 @@ impl Mailing {
             }
             Stage::Asking { ending: None, envelope: Some(envelope) } => {
                 // It has counted recipients beyond its limit; asked one by one, it would not have received them.
-                cx.no_pipelining |= envelope.is_batched() && envelope.lacks_room();
+                if envelope.is_batched() && envelope.lacks_room() {
+                    cx.conduct.note_no_pipelining();
+                }
                 envelope.decide_open(&refused(RefusalKind::Closing, command));
             }
             Stage::Asking { .. } => {}
@@ -199,9 +201,9 @@ impl Mailing {
             }
             // A server that answers the first command of a batch and not the others may have dropped the others.
             Stage::Asking { ending: None, envelope: Some(envelope) }
-                if envelope.is_batched() && envelope.is_answered() && cx.owed() > 1 =>
+                if envelope.is_batched() && envelope.is_answered() && cx.commands.owed() > 1 =>
             {
-                cx.no_pipelining = true;
+                cx.conduct.note_no_pipelining();
             }
             Stage::Asking { .. } => {}
         }
@@ -228,13 +230,13 @@ impl Mailing {
         cx: &mut SessionContext,
     ) -> Turn {
         let Stage::Sending(sending) = &mut self.stage else { return Turn::GoOn };
-        debug_assert_eq!(cx.owed(), 0, "a message is sent while a reply is owed");
+        debug_assert_eq!(cx.commands.owed(), 0, "a message is sent while a reply is owed");
         let begin = out.len();
         sending.data.encode(limit, out);
         let is_finished = sending.data.is_complete() && may_finish;
         if is_finished {
             sending.data.finish(out);
-            cx.expect_final_reply();
+            cx.commands.expect_final_reply();
         }
         cx.trace_data(out.get(begin..).unwrap_or_default());
         if !is_finished {
@@ -288,7 +290,9 @@ impl Mailing {
             }
         }
         // Replies that do not match a batch may match if each command waits for its reply.
-        cx.no_pipelining |= is_out_of_step && is_batched;
+        if is_out_of_step && is_batched {
+            cx.conduct.note_no_pipelining();
+        }
     }
 
     /// Returns the phase that the next reply belongs to.
@@ -409,7 +413,9 @@ impl Mailing {
             *ending = Some(Ending { transfer, end: End::Doubted(outcome) });
             return Turn::GoOn;
         }
-        cx.has_taken |= reply.class() == ReplyClass::Completed && transfer.has_accepted();
+        if reply.class() == ReplyClass::Completed && transfer.has_accepted() {
+            cx.conduct.note_taken();
+        }
         transfer.decide_accepted(&outcome);
         cx.output(SessionOutput::Verdicts(transfer.into_verdicts()));
         Turn::GoOn
@@ -440,7 +446,7 @@ impl Mailing {
 
     /// Begins to send the message.
     fn on_data_accepted(&mut self, cx: &mut SessionContext) -> Turn {
-        debug_assert_eq!(cx.owed(), 0, "a reply is owed behind that to DATA");
+        debug_assert_eq!(cx.commands.owed(), 0, "a reply is owed behind that to DATA");
         let Stage::Asking { ending, envelope } = &mut self.stage else { return Turn::GoOn };
         if let Some(Ending { mut transfer, end: End::Doubted(refusal) }) = ending.take() {
             transfer.decide_accepted(&refusal);

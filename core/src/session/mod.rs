@@ -13,12 +13,17 @@
 //! sends: at worst the session ends, and then stays ended. Each recipient of a transaction is returned exactly once.
 
 mod authentication;
+mod command_queue;
+mod conduct;
 mod context;
 mod doubted;
 mod extensions;
 mod history;
 mod mail_data;
 mod mailing;
+mod message;
+mod output_queue;
+mod progress;
 mod refusal;
 mod state;
 mod timeouts;
@@ -239,8 +244,8 @@ impl Session {
             return false;
         }
         let begin = out.len();
-        if self.cx.has_commands() {
-            self.cx.take_commands(limit, out);
+        if !self.cx.commands.is_empty() {
+            self.cx.commands.take(limit, out);
             return true;
         }
         let may_finish = !self.is_listening() && (self.pause == Pause::Over || !self.end_goes_apart());
@@ -253,7 +258,7 @@ impl Session {
 
     /// Returns whether [`Session::poll_transmit`] has something to append.
     pub fn wants_transmit(&self) -> bool {
-        if self.cx.has_commands() {
+        if !self.cx.commands.is_empty() {
             return !self.is_listening();
         }
         let Some(data) = self.state.mail_data() else { return false };
@@ -372,7 +377,7 @@ impl Session {
     /// Returns whether part of an unasked reply has arrived. No command is sent meanwhile, because the reply could be taken to
     /// answer it.
     fn is_listening(&self) -> bool {
-        !self.parser.is_empty() && self.cx.owed() == 0
+        !self.parser.is_empty() && self.cx.commands.owed() == 0
     }
 
     /// Returns whether the end of the message is sent separately.

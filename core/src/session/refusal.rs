@@ -76,7 +76,7 @@ pub(super) fn is_misunderstood(reply: &Reply) -> bool {
 
 /// Returns whether a reply concerns the conversation so far: on a new connection the same command would be understood.
 pub(super) fn is_out_of_step(reply: &Reply, cx: &SessionContext) -> bool {
-    is_command_error(reply) && reply.enhanced().is_none() && (cx.has_taken || cx.has_refused)
+    is_command_error(reply) && reply.enhanced().is_none() && cx.conduct.has_decided()
 }
 
 fn is_command_error(reply: &Reply) -> bool {

@@ -67,14 +67,14 @@ impl State {
     pub(super) fn on_reply(self, reply: &Reply, cx: &mut SessionContext) -> Self {
         let state = self.follow(reply, cx);
         // A later reply may concern this refusal, and not the command that it answers.
-        cx.has_refused |= matches!(reply.class(), ReplyClass::Transient | ReplyClass::Permanent);
+        cx.conduct.note_reply(reply);
         state
     }
 
     /// Returns the state after a reply: this is the transition table.
     fn follow(self, received: &Reply, cx: &mut SessionContext) -> Self {
         let reply = &cx.masked(received);
-        let is_owed = cx.take_reply();
+        let is_owed = cx.commands.take_reply();
         if let Self::ExpectQuit(farewell) = self {
             return farewell.on_reply(reply, cx);
         }
@@ -87,7 +87,7 @@ impl State {
             return Self::Mailing(mailing).turn(turn, cx);
         }
         if !is_owed {
-            let crime = if cx.has_commands() {
+            let crime = if !cx.commands.is_empty() {
                 OutOfStep::RepliedBeforeAsked(reply.clone())
             } else {
                 OutOfStep::SpokeUnasked(reply.clone())
@@ -201,7 +201,7 @@ impl State {
             return self;
         }
         let end = self.end(cause, cx);
-        cx.discard_commands();
+        cx.commands.clear();
         cx.output(SessionOutput::Ended(end));
         Self::Ended
     }
@@ -225,7 +225,7 @@ impl State {
         match self {
             Self::ExpectQuit(farewell) => return farewell.end(cx),
             Self::Mailing(mailing) => mailing.end(&cause, cx),
-            Self::ExpectPadding(..) if cause != EndCause::Quit => cx.padding_failed = true,
+            Self::ExpectPadding(..) if cause != EndCause::Quit => cx.conduct.note_padding_failed(),
             Self::ExpectTls
             | Self::ExpectGreeting
             | Self::ExpectEhlo
@@ -237,7 +237,8 @@ impl State {
             | Self::Ready
             | Self::Ended => {}
         }
-        SessionEnd { phase, cause, padding_failed: cx.padding_failed, no_pipelining: cx.no_pipelining }
+        let (padding_failed, no_pipelining) = (cx.conduct.padding_failed(), cx.conduct.no_pipelining());
+        SessionEnd { phase, cause, padding_failed, no_pipelining }
     }
 
     fn on_service_not_available(mut self, reply: &Reply, is_owed: bool, cx: &mut SessionContext) -> Self {
@@ -328,7 +329,7 @@ impl State {
         if reply.class() == ReplyClass::Completed {
             return Self::pad(left, cx);
         }
-        cx.padding_failed = true;
+        cx.conduct.note_padding_failed();
         cx.output(SessionOutput::Note(SessionNote::PaddingRefused(reply.clone())));
         Authentication::begin(cx)
     }

@@ -1,62 +1,38 @@
 //! One transaction under way: the commands of its envelope that are sent and answered, and the decisions about its recipients.
 
 use alloc::vec::Vec;
-use core::mem;
-
-use bytes::Bytes;
 
 use super::context::SessionContext;
 use super::extensions::Extensions;
 use super::mail_data::MailData;
+use super::message::Message;
+use super::progress::Progress;
 use super::refusal::{self, Objection};
 use super::types::{Outcome, Recipient, RefusalKind, Transaction};
-use crate::address::Mailbox;
 use crate::command::{Command, CommandName};
 use crate::ending::Unfit;
 use crate::outbox::MailId;
 use crate::reply::{Reply, ReplyClass};
-use crate::transparency::transmitted_octets;
 
 /// A transaction under way.
 #[derive(Debug)]
 pub(super) struct Transfer {
-    reverse_path: Option<Mailbox>,
-    data_octets: u64,
-    head: Bytes,
-    size: Size,
-    /// True if it is known to contain 8-bit octets.
-    body_8bit: bool,
+    message: Message,
+    /// True if MAIL says that addresses are not ASCII.
     smtputf8: bool,
     /// Recipients that are not asked for in this transaction.
     left_out: Vec<(Recipient, Outcome)>,
     recipients: Vec<AskedRecipient>,
-    /// The number of commands of the envelope that are sent.
-    sent: usize,
-    /// The number of those that are answered.
-    answered: usize,
-    /// True if the commands are sent without waiting for replies.
-    is_batched: bool,
+    progress: Progress,
     /// True if the server holds a transaction that its next MAIL would fall into.
     is_open: bool,
     /// A refusal that does not concern the mail. Recipients without a reply of their own stay undecided, and the conversation
     /// ends.
     objection: Option<Objection>,
-    /// True if no further command of the envelope is sent, because the connection is refused.
-    is_cut: bool,
     /// True if it ends after RCPT.
     is_probe: bool,
     /// The reply by which the recipient of a probe was accepted.
     acceptance: Option<Reply>,
-}
-
-/// The size of a message with CRLF line ends and without doubled dots (RFC 1870 section 3).
-#[derive(Clone, Copy, Debug)]
-enum Size {
-    Exactly(u64),
-    /// Part of the message is not here, and its line ends may have to be changed.
-    AtLeast(u64),
-    /// There is no message.
-    Nothing,
 }
 
 /// A recipient that is asked for with RCPT.
@@ -88,30 +64,17 @@ impl Transfer {
     /// Returns a transaction in which everything is decided that this server need not be asked.
     pub(super) fn new(transaction: Transaction, extensions: &Extensions) -> Self {
         let Transaction { reverse_path, recipients, data_octets, head, is_probe } = transaction;
-        let is_whole = head.len() as u64 >= data_octets;
         let asked = |recipient| AskedRecipient { recipient, state: RecipientState::Open };
         let mut transfer = Self {
-            size: match (is_probe, is_whole) {
-                (true, _) => Size::Nothing,
-                (false, true) => Size::Exactly(transmitted_octets(&head)),
-                (false, false) => Size::AtLeast(data_octets),
-            },
-            // RFC 6152 section 3.
-            body_8bit: !head.is_ascii(),
+            message: Message::new(reverse_path, data_octets, head, is_probe),
             smtputf8: false,
             left_out: Vec::new(),
             recipients: recipients.into_iter().map(asked).collect(),
-            sent: 0,
-            answered: 0,
-            is_batched: false,
+            progress: Progress::default(),
             is_open: false,
             objection: None,
-            is_cut: false,
             is_probe,
             acceptance: None,
-            reverse_path,
-            data_octets,
-            head,
         };
         transfer.keep_to_size_limit(extensions);
         transfer.keep_to_smtputf8(extensions);
@@ -120,7 +83,7 @@ impl Transfer {
 
     /// Leaves out a message that exceeds the limit (RFC 1870 section 6.1).
     fn keep_to_size_limit(&mut self, extensions: &Extensions) {
-        let (Size::Exactly(size) | Size::AtLeast(size)) = self.size else { return };
+        let Some(size) = self.message.min_octets() else { return };
         if let Some(limit) = extensions.size_limit_octets.filter(|limit| *limit < size) {
             self.leave_out(Unfit::TooLong { octets: size, limit_octets: limit }, |_| true);
         }
@@ -128,7 +91,7 @@ impl Transfer {
 
     /// Leaves out addresses that are not ASCII, unless the server offers SMTPUTF8 (RFC 6531 section 3.4).
     fn keep_to_smtputf8(&mut self, extensions: &Extensions) {
-        let sender_needs_it = self.reverse_path.as_ref().is_some_and(Mailbox::needs_smtputf8);
+        let sender_needs_it = self.message.needs_smtputf8();
         let needs_it = |asked: &AskedRecipient| sender_needs_it || asked.recipient.mailbox.needs_smtputf8();
         if extensions.smtputf8 {
             self.smtputf8 = sender_needs_it || self.recipients.iter().any(needs_it);
@@ -144,21 +107,10 @@ impl Transfer {
 
     /// Returns MAIL with the parameters that the server offers.
     pub(super) fn mail(&self, extensions: &Extensions) -> Command<'_> {
-        Command::Mail {
-            reverse_path: self.reverse_path.as_ref(),
-            size: match self.size {
-                Size::Exactly(size) if extensions.size => Some(size),
-                Size::Exactly(_) | Size::AtLeast(_) | Size::Nothing => None,
-            },
-            body_8bit: self.body_8bit && extensions.eight_bit_mime,
-            smtputf8: self.smtputf8,
-            // RFC 3461 section 5.2.1; they are the same for all recipients.
-            wishes: self
-                .recipients
-                .first()
-                .filter(|_| extensions.dsn)
-                .map(|asked| &asked.recipient.wishes.message),
-        }
+        // RFC 3461 section 5.2.1; they are the same for all recipients.
+        let wishes =
+            self.recipients.first().filter(|_| extensions.dsn).map(|asked| &asked.recipient.wishes.message);
+        self.message.mail(self.smtputf8, wishes, extensions)
     }
 
     /// Returns RCPT for the recipient with this index, with the parameters that the server offers.
@@ -181,7 +133,8 @@ impl Transfer {
 
     /// Returns the next command to send, if the replies so far allow one.
     pub(super) fn next_step(&self) -> Option<EnvelopeStep> {
-        let step = self.step(self.sent).filter(|_| self.objection.is_none() && !self.is_cut)?;
+        let step =
+            self.progress.next().filter(|_| self.objection.is_none()).and_then(|number| self.step(number))?;
         let is_worth_it = match step {
             EnvelopeStep::Mail => !self.recipients.is_empty(),
             // After a refused MAIL every recipient is decided.
@@ -196,34 +149,32 @@ impl Transfer {
 
     /// Records that the command of [`Transfer::next_step`] is sent.
     pub(super) fn mark_sent(&mut self, is_batched: bool) {
-        self.sent += 1;
-        self.is_batched |= is_batched;
+        self.progress.mark_sent(is_batched);
     }
 
     /// Returns the command that is answered next, if the server owes a reply.
     pub(super) fn awaited_step(&self) -> Option<EnvelopeStep> {
-        if self.owes_replies() { self.step(self.answered) } else { None }
+        self.progress.awaited().and_then(|number| self.step(number))
     }
 
     /// Records that [`Transfer::awaited_step`] is answered.
     pub(super) fn mark_answered(&mut self) {
-        debug_assert!(self.answered < self.sent, "a reply that nobody waits for");
-        self.answered += 1;
+        self.progress.mark_answered();
     }
 
     /// Returns whether a command of the envelope is not answered.
     pub(super) fn owes_replies(&self) -> bool {
-        self.answered < self.sent
+        self.progress.owes_replies()
     }
 
     /// Returns whether the server has answered anything.
     pub(super) fn is_answered(&self) -> bool {
-        self.answered > 0
+        self.progress.is_answered()
     }
 
     /// Returns whether the commands are sent without waiting for replies.
     pub(super) fn is_batched(&self) -> bool {
-        self.is_batched
+        self.progress.is_batched()
     }
 
     /// Returns whether the server holds a transaction that its next MAIL would fall into.
@@ -234,7 +185,7 @@ impl Transfer {
     /// Returns whether replies in a batch have decided recipients. Only a checkpoint shows that these replies are theirs.
     pub(super) fn needs_checkpoint(&self) -> bool {
         let is_decided = |recipient: &AskedRecipient| matches!(recipient.state, RecipientState::Decided(_));
-        self.is_batched && self.recipients.iter().any(is_decided)
+        self.is_batched() && self.recipients.iter().any(is_decided)
     }
 
     /// Returns whether the server has accepted any recipient.
@@ -289,7 +240,7 @@ impl Transfer {
         if !refusal::is_no_room(reply) || !self.has_accepted() {
             return false;
         }
-        let asked = self.sent.saturating_sub(1).min(self.recipients.len());
+        let asked = self.progress.sent().saturating_sub(1).min(self.recipients.len());
         let not_asked = self.recipients.split_off(asked);
         self.left_out.extend(not_asked.into_iter().map(|asked| (asked.recipient, Outcome::Undecided)));
         true
@@ -361,7 +312,7 @@ impl Transfer {
 
     /// Returns the message, to be sent now.
     pub(super) fn mail_data(&mut self) -> MailData {
-        MailData::new(mem::take(&mut self.head), self.data_octets)
+        self.message.take_data()
     }
 
     /// Returns the outcome of each recipient. Those that are not decided stay undecided.
@@ -390,13 +341,16 @@ impl Transfer {
     /// Returns the outcome that a refusal means. In a batch, a refusal that only says that the server could not follow means
     /// nothing: from now on it gets one command at a time, and the transaction is repeated.
     fn judge(&mut self, reply: &Reply, command: CommandName, cx: &mut SessionContext) -> Outcome {
-        cx.no_pipelining |= self.is_batched && refusal::is_misunderstood(reply);
+        let is_lost_in_batch = self.is_batched() && refusal::is_misunderstood(reply);
+        if is_lost_in_batch {
+            cx.conduct.note_no_pipelining();
+        }
         if let Some(kind) = self.kind_of_refusal(reply, command, cx) {
             // On a connection that has taken mail before, the other recipients of the message would be refused as well.
-            self.is_cut = cx.has_taken || kind == RefusalKind::OutOfStep;
+            self.progress.set_cut(cx.conduct.has_taken() || kind == RefusalKind::OutOfStep);
             return refusal::of_connection(kind, reply, command);
         }
-        if self.is_batched && refusal::is_misunderstood(reply) {
+        if is_lost_in_batch {
             return Outcome::Undecided;
         }
         refusal::verdict(reply, command)
