@@ -38,12 +38,12 @@ impl Delivery {
         connection: ConnectionId,
         end: SessionEnd,
     ) {
-        let Some(mut conn) = self.connections.remove(&connection) else { return };
+        let Some(mut conn) = self.connections.remove(connection) else { return };
         if !conn.has_decided() && !matches!(end.cause, EndCause::Quit | EndCause::Local(_)) {
             self.pass.tried.note_course(conn.course_without_transaction(cx));
         }
         self.release(conn.undecided(), false);
-        let idle_state = self.idle.end(connection);
+        let idle_state = self.connections.idle.end(connection);
         self.refusals.end(connection);
         let needs_classic_groups = conn.groups() == Groups::All && self.note_large_hello(&end);
         if needs_classic_groups {
@@ -78,7 +78,7 @@ impl Delivery {
                 let setback = Setback::WantsMore { reply, command, protection: conn.protection() };
                 self.lose_candidate(cx, used_plain_text, |tried| tried.note(server, setback));
                 if !self.connections.is_empty() {
-                    self.connection_limit = self.connections.len();
+                    self.connections.limit_to_these();
                 }
             }
             // A candidate that has decided mail on this connection is worth another.
@@ -165,8 +165,8 @@ impl Delivery {
     /// Closes a connection to a silent server, because others need its slot. Nothing is decided by that, and the candidate is
     /// tried again after all others.
     pub(crate) fn yield_connection(&mut self, cx: &mut DeliveryContext<'_>, connection: ConnectionId) {
-        let Some(conn) = self.connections.remove(&connection) else { return };
-        self.idle.end(connection);
+        let Some(conn) = self.connections.remove(connection) else { return };
+        self.connections.idle.end(connection);
         self.refusals.end(connection);
         self.release(conn.undecided(), false);
         if !conn.is_established() {
@@ -239,7 +239,7 @@ impl Delivery {
         trouble: Trouble,
         setback: Setback,
     ) {
-        self.connections.remove(&connection);
+        self.connections.remove(connection);
         self.refusals.end(connection);
         self.outputs.push_back(DeliveryOutput::NotOpened(match &setback {
             Setback::NotConnected(error) if error.kind == NetworkTrouble::Refused => {
@@ -292,7 +292,7 @@ impl Delivery {
         if !self.connections.is_empty() {
             // It serves other connections, so it only tolerates no more than these.
             if self.is_locked_out() {
-                self.connection_limit = self.connections.len();
+                self.connections.limit_to_these();
             }
             return self.release_first();
         }
@@ -364,10 +364,10 @@ impl Delivery {
 
     /// Ends all connections as soon as their conversations allow it.
     pub(super) fn quit_all(&mut self, cx: &mut DeliveryContext<'_>) {
-        let connections: Vec<ConnectionId> = self.connections.keys().copied().collect();
+        let connections: Vec<ConnectionId> = self.connections.ids().collect();
         for connection in connections {
-            if self.connections.get(&connection).is_some_and(Connection::is_connecting) {
-                self.connections.remove(&connection);
+            if self.connections.is_connecting(connection) {
+                self.connections.remove(connection);
                 self.refusals.end(connection);
                 self.outputs.push_back(DeliveryOutput::Close(connection));
             } else {
@@ -391,7 +391,7 @@ impl Delivery {
     /// Closes all connections at once.
     pub(crate) fn abort(&mut self) {
         self.begin_closing();
-        for (connection, conn) in core::mem::take(&mut self.connections) {
+        for (connection, conn) in self.connections.take_all() {
             let uncertain = conn.uncertain();
             if !uncertain.is_empty() {
                 self.outputs.push_back(DeliveryOutput::Abandoned(connection, uncertain));
@@ -440,8 +440,7 @@ impl Delivery {
 
     /// Goes on to the next candidate.
     pub(super) fn advance(&mut self, cx: &mut DeliveryContext<'_>) {
-        self.connection_limit = usize::MAX;
-        self.widen_at = None;
+        self.connections.begin_candidate();
         self.release_first();
         self.refusals = Refusals::default();
         self.stage = loop {
@@ -530,7 +529,7 @@ impl Delivery {
             self.begin_closing();
             self.outputs.push_back(DeliveryOutput::Postponed(reason));
         } else {
-            self.connection_limit = self.connections.len();
+            self.connections.limit_to_these();
             self.outputs.push_back(DeliveryOutput::Event(Event::warning(EventName::Tls, reason.to_string())));
         }
     }

@@ -94,17 +94,18 @@ impl Delivery {
             && cx.now < self.routed_at + REUSE_SPAN
             // That mail needs the slot.
             && !self.refusals.is_waiting()
-            && self.connections.get(&connection).is_some_and(Connection::has_decided);
+            && self.connections.get(connection).is_some_and(Connection::has_decided);
         if !is_kept {
             return self.quit_connection(cx, connection);
         }
-        self.idle.insert(connection, cx.now + span);
+        self.connections.idle.insert(connection, cx.now + span);
     }
 
     /// Takes an idle connection for new mail.
     pub(crate) fn reuse_idle(&mut self, now: Instant) -> Option<ConnectionId> {
-        let is_pass_over = self.idle.count() == self.connections.len() && !self.refusals.is_waiting();
-        let connection = self.idle.reuse()?;
+        let is_pass_over =
+            self.connections.idle.count() == self.connections.len() && !self.refusals.is_waiting();
+        let connection = self.connections.idle.reuse()?;
         // From here on it is a pass of its own, though over the same connections.
         if is_pass_over {
             self.pass.continue_at(now);
@@ -115,16 +116,16 @@ impl Delivery {
 
     /// Returns how many connections are idle.
     pub(crate) fn idle_count(&self) -> usize {
-        self.idle.count()
+        self.connections.idle.count()
     }
 
     /// Returns whether a connection is idle.
     pub(crate) fn is_idle(&self, connection: ConnectionId) -> bool {
-        self.idle.contains(connection)
+        self.connections.idle.contains(connection)
     }
 
     /// Returns the connection that has been idle for the longest time, and when it is closed.
     pub(crate) fn first_idle(&self) -> Option<(Instant, ConnectionId)> {
-        self.idle.first()
+        self.connections.idle.first()
     }
 }

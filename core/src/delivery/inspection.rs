@@ -26,7 +26,7 @@ impl Delivery {
 
     /// Returns who has a mail of this pass.
     pub(crate) fn holder(&self, id: MailId) -> Option<Holder> {
-        let of_connection = self.connections.iter().find_map(|(&connection, conn)| {
+        let of_connection = self.connections.iter().find_map(|(connection, conn)| {
             let is_begun = conn.has(id)?;
             Some(Holder::Connection { connection, is_begun })
         });
@@ -35,12 +35,12 @@ impl Delivery {
 
     /// Returns the server of a connection, once there is a session.
     pub(crate) fn server_of(&self, connection: ConnectionId) -> Option<Arc<Server>> {
-        self.connections.get(&connection)?.server()
+        self.connections.get(connection)?.server()
     }
 
     /// Returns how many connections are not yet established.
     pub(crate) fn connecting_count(&self) -> usize {
-        self.connections.values().filter(|conn| !conn.is_established()).count()
+        self.connections.len() - self.connections.established_count()
     }
 
     /// Returns the number of connections.
@@ -50,17 +50,17 @@ impl Delivery {
 
     /// Returns how many transactions a connection has begun so far.
     pub(crate) fn transactions_of(&self, connection: ConnectionId) -> u32 {
-        self.connections.get(&connection).map_or(0, Connection::begun)
+        self.connections.get(connection).map_or(0, Connection::begun)
     }
 
     /// Returns how many transactions a connection may still get, if it may have `most`, and no more than its server accepts.
     pub(crate) fn room_for_transactions(&self, connection: ConnectionId, most: Option<u32>) -> usize {
-        self.connections.get(&connection).map_or(0, |conn| conn.room_for_transactions(most))
+        self.connections.get(connection).map_or(0, |conn| conn.room_for_transactions(most))
     }
 
     /// Returns how many recipients a transaction may have on a connection, if it may have `most`, and no more than the server accepts.
     pub(crate) fn recipients_of_a_transaction(&self, connection: ConnectionId, most: usize) -> usize {
-        let limit = self.connections.get(&connection).and_then(|conn| conn.limits().recipients);
+        let limit = self.connections.get(connection).and_then(|conn| conn.limits().recipients);
         limit.map_or(most, |limit| most.min(usize::try_from(limit).unwrap_or(usize::MAX)))
     }
 }

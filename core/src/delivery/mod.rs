@@ -8,6 +8,7 @@ mod candidate_search;
 mod connection;
 mod connection_end;
 mod connection_ids;
+mod connections;
 mod context;
 mod course_recorder;
 mod domain_share;
@@ -23,7 +24,7 @@ mod transaction_queue;
 mod tried_candidates;
 mod verdicts;
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -33,9 +34,9 @@ use bytes::{Bytes, BytesMut};
 use self::candidate_search::{CandidateSearch, DeadEnd};
 use self::connection::{Allowed, Connection};
 pub(crate) use self::connection_ids::ConnectionIds;
+use self::connections::Connections;
 pub(crate) use self::context::{Admission, DeliveryContext, Permission, Upcoming};
 use self::course_recorder::CourseRecorder;
-use self::idle_connections::IdleConnections;
 pub(crate) use self::inspection::Holder;
 pub use self::observation::Owed;
 pub(crate) use self::output::{DeliveryOutput, Postponement};
@@ -63,10 +64,6 @@ use crate::wording::ServerName;
 /// Timeout of connecting to one candidate.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Time for which mail must keep waiting before a further connection is opened. A server that answers quickly gets everything
-/// over one connection within this time.
-const WIDEN_INTERVAL: Duration = Duration::from_millis(100);
-
 /// One pass over the mail of one next hop.
 #[derive(Debug)]
 pub(crate) struct Delivery {
@@ -76,17 +73,9 @@ pub(crate) struct Delivery {
     /// What the search has met.
     notes: SearchNotes,
     stage: DeliveryStage,
-    connections: BTreeMap<ConnectionId, Connection>,
-    /// Connections that have nothing to do for now.
-    idle: IdleConnections,
+    connections: Connections,
     /// When the lookup began that led to the connections.
     routed_at: Instant,
-    /// Most connections that are possible at present, as local trouble or the server has shown.
-    connection_limit: usize,
-    /// The connection that was opened first. It identifies the pass.
-    first_connection: Option<ConnectionId>,
-    /// When to decide whether to open a further connection.
-    widen_at: Option<Instant>,
     /// What is known of the refusals of the candidate.
     refusals: Refusals,
     /// The record of the pass.
@@ -114,12 +103,8 @@ impl Delivery {
             next_hop,
             rng,
             stage: DeliveryStage::LookingUp,
-            connections: BTreeMap::new(),
-            idle: IdleConnections::default(),
+            connections: Connections::new(),
             routed_at: now,
-            connection_limit: usize::MAX,
-            first_connection: None,
-            widen_at: None,
             refusals: Refusals::default(),
             pass: PassRecord::new(now),
             outputs: VecDeque::new(),
@@ -160,27 +145,20 @@ impl Delivery {
 
     /// Returns whether a further connection to the candidate is possible within `limit`.
     pub(crate) fn may_widen(&self, limit: usize) -> bool {
-        let established = self.connections.values().filter(|conn| conn.is_established()).count();
         matches!(self.stage, DeliveryStage::Candidate(_))
             && !self.refusals.is_retrying()
             && !self.refusals.are_too_many()
-            // Never more on trial than have succeeded.
-            && self.connections.len() < established.saturating_mul(2)
-            && self.connections.len() < self.connection_limit.min(limit)
+            && self.connections.may_widen(limit)
     }
 
     /// Takes the timer for a further connection, if it has expired. Returns whether it had.
     pub(crate) fn take_widening(&mut self, now: Instant) -> bool {
-        self.widen_at.take_if(|at| *at <= now).is_some()
+        self.connections.take_widening(now)
     }
 
     /// Sets the timer for a further connection if one is worth it, and clears it otherwise.
     pub(crate) fn schedule_widening(&mut self, now: Instant, is_worth_it: bool) {
-        if is_worth_it {
-            self.widen_at.get_or_insert(now + WIDEN_INTERVAL);
-        } else {
-            self.widen_at = None;
-        }
+        self.connections.schedule_widening(now, is_worth_it);
     }
 
     /// Returns the next hop of this pass.
@@ -190,13 +168,13 @@ impl Delivery {
 
     /// Returns the connection that was opened first, which identifies the pass.
     pub(crate) fn first_connection(&self) -> Option<ConnectionId> {
-        self.first_connection
+        self.connections.first()
     }
 
     /// Returns the candidate of a connection, and the seed of its session once there is one.
     pub(crate) fn connection(&self, connection: ConnectionId) -> Option<(&Candidate, Option<&Seed>)> {
         let DeliveryStage::Candidate(candidate) = &self.stage else { return None };
-        self.connections.get(&connection).map(|conn| (candidate, conn.seed()))
+        self.connections.get(connection).map(|conn| (candidate, conn.seed()))
     }
 
     /// Returns whether a lookup is under way.
@@ -206,16 +184,12 @@ impl Delivery {
 
     /// Returns the mail that is neither decided nor returned.
     pub(crate) fn undecided(&self) -> Vec<MailId> {
-        self.connections
-            .values()
-            .flat_map(Connection::undecided)
-            .chain(self.refusals.first().iter().copied())
-            .collect()
+        self.connections.undecided().chain(self.refusals.first().iter().copied()).collect()
     }
 
     /// Returns the mail of one connection that is neither decided nor returned.
     pub(crate) fn undecided_on(&self, connection: ConnectionId) -> Vec<MailId> {
-        self.connections.get(&connection).map_or(Vec::new(), Connection::undecided)
+        self.connections.get(connection).map_or(Vec::new(), Connection::undecided)
     }
 
     /// Connects to the candidate.
@@ -239,17 +213,15 @@ impl Delivery {
 
     fn begin_connecting(&mut self, cx: &DeliveryContext<'_>, connection: ConnectionId) {
         let DeliveryStage::Candidate(candidate) = &self.stage else { return };
-        self.first_connection.get_or_insert(connection);
         let text = format!("connecting to {}", ServerName(&candidate.host, candidate.remote));
         self.outputs.push_back(DeliveryOutput::Event(Event::debug(EventName::Connection, text)));
         let (remote, local) = (candidate.remote, candidate.policy.bind.facing(candidate.remote));
         self.outputs.push_back(DeliveryOutput::Connect { connection, remote, local });
-        let searched_since = (self.first_connection == Some(connection)).then_some(self.routed_at);
+        let searched_since = self.connections.first().is_none().then_some(self.routed_at);
         let top = self.notes.top(cx, self.pass.tried.iter());
         let recorder = CourseRecorder::new(cx, connection, &self.next_hop, searched_since, top);
         self.connections.insert(connection, Connection::connecting(cx.now + CONNECT_TIMEOUT, recorder));
         self.refusals.open(connection);
-        self.widen_at = None;
     }
 
     /// Processes the answer to the lookup that is under way.
@@ -276,7 +248,7 @@ impl Delivery {
             pipelining: self.may_batch(cx, candidate.remote),
             groups: self.groups(cx, candidate.remote),
         };
-        let Some(conn) = self.connections.get_mut(&connection).filter(|conn| conn.is_connecting()) else {
+        let Some(conn) = self.connections.get_mut(connection).filter(|conn| conn.is_connecting()) else {
             return;
         };
         // Drawn in any case, so that a preset does not change later draws.
@@ -292,12 +264,12 @@ impl Delivery {
         connection: ConnectionId,
         error: ConnectError,
     ) {
-        if !self.connections.get(&connection).is_some_and(Connection::is_connecting) {
+        if !self.connections.is_connecting(connection) {
             return;
         }
         match error {
             ConnectError::Local(error) => {
-                self.connections.remove(&connection);
+                self.connections.remove(connection);
                 self.refusals.end(connection);
                 self.outputs.push_back(DeliveryOutput::NotOpened(ConnectionFailure::Local));
                 self.outputs.push_back(DeliveryOutput::Close(connection));
@@ -342,7 +314,7 @@ impl Delivery {
         connection: ConnectionId,
         reason: CloseReason,
     ) {
-        if self.connections.get(&connection).is_some_and(Connection::is_connecting) {
+        if self.connections.is_connecting(connection) {
             let error = ConnectError::remote(NetworkTrouble::Reset, "the connection was closed");
             return self.handle_connect_failed(cx, connection, error);
         }
@@ -356,7 +328,7 @@ impl Delivery {
         connection: ConnectionId,
         work: Vec<Transaction>,
     ) {
-        let Some(conn) = self.connections.get_mut(&connection) else { return };
+        let Some(conn) = self.connections.get_mut(connection) else { return };
         conn.take_transactions(cx.now, work);
         if conn.is_quitting() {
             return self.quit_connection(cx, connection);
@@ -370,13 +342,13 @@ impl Delivery {
         connection: ConnectionId,
         transactions: &mut Vec<Transaction>,
     ) -> Vec<MailId> {
-        let conn = self.connections.get_mut(&connection);
+        let conn = self.connections.get_mut(connection);
         conn.map_or(Vec::new(), |conn| conn.take_unfit(transactions))
     }
 
     /// Begins the next transaction of a connection, if it may.
     pub(crate) fn begin(&mut self, cx: &mut DeliveryContext<'_>, connection: ConnectionId) {
-        let Some(conn) = self.connections.get_mut(&connection) else { return };
+        let Some(conn) = self.connections.get_mut(connection) else { return };
         if !conn.has_transactions() {
             return;
         }
@@ -388,7 +360,7 @@ impl Delivery {
             Permission::Later => return,
             Permission::ClaimAgain => {
                 self.return_unstarted(connection);
-                if let Some(conn) = self.connections.get_mut(&connection) {
+                if let Some(conn) = self.connections.get_mut(connection) {
                     conn.ask_again();
                 }
             }
@@ -410,24 +382,24 @@ impl Delivery {
     /// Answers a request for transactions with none. Returns whether the connection has nothing else to do, and so is to be kept
     /// idle or to quit. If it has, it asks again afterwards.
     pub(crate) fn handle_nothing_claimed(&mut self, connection: ConnectionId) -> bool {
-        self.connections.get_mut(&connection).is_some_and(Connection::nothing_claimed)
+        self.connections.get_mut(connection).is_some_and(Connection::nothing_claimed)
     }
 
     /// Returns whether a connection has transactions that have not begun.
     pub(crate) fn has_transactions(&self, connection: ConnectionId) -> bool {
-        self.connections.get(&connection).is_some_and(Connection::has_transactions)
+        self.connections.get(connection).is_some_and(Connection::has_transactions)
     }
 
     /// Ends one connection as soon as its conversation allows it.
     pub(crate) fn quit_connection(&mut self, cx: &mut DeliveryContext<'_>, connection: ConnectionId) {
-        self.idle.end(connection);
+        self.connections.idle.end(connection);
         self.return_unstarted(connection);
         self.with_connection(cx, connection, Connection::quit);
     }
 
     /// Gives back the mail that a connection has not begun: first to the mail that waits to go first.
     fn return_unstarted(&mut self, connection: ConnectionId) {
-        let Some(conn) = self.connections.get_mut(&connection) else { return };
+        let Some(conn) = self.connections.get_mut(connection) else { return };
         let ids = conn.return_unstarted();
         let ids = self.refusals.return_first(connection, ids);
         self.release(ids, false);
@@ -438,7 +410,7 @@ impl Delivery {
         let mut is_same = self.search.reconfigure(&self.next_hop, cx.policies);
         if let DeliveryStage::Candidate(candidate) = &mut self.stage {
             is_same &= candidate.reconfigure(&self.next_hop, cx.policies);
-            self.idle.shorten(cx.now + candidate.policy.idle);
+            self.connections.idle.shorten(cx.now + candidate.policy.idle);
         }
         if !is_same {
             self.close(cx);
@@ -447,14 +419,12 @@ impl Delivery {
 
     /// Returns the connections whose servers owe a reply, and since when.
     pub(crate) fn silent_connections(&self) -> impl Iterator<Item = (Instant, ConnectionId)> {
-        let silent =
-            |(&connection, conn): (&ConnectionId, &Connection)| Some((conn.silent_since()?, connection));
-        self.connections.iter().filter_map(silent)
+        self.connections.iter().filter_map(|(connection, conn)| Some((conn.silent_since()?, connection)))
     }
 
     /// Returns whether a connection has said QUIT, and only the reply to that is missing.
     pub(crate) fn has_said_quit(&self, connection: ConnectionId) -> bool {
-        self.connections.get(&connection).is_some_and(Connection::has_said_quit)
+        self.connections.get(connection).is_some_and(Connection::has_said_quit)
     }
 
     /// Returns whether the candidate was put off, and all others have been tried.
@@ -476,20 +446,14 @@ impl Delivery {
     }
 
     pub(crate) fn handle_timeout(&mut self, cx: &mut DeliveryContext<'_>) {
-        let due: Vec<ConnectionId> = self
-            .connections
-            .iter()
-            .filter(|(_, conn)| conn.poll_timeout().is_some_and(|at| at <= cx.now))
-            .map(|(&connection, _)| connection)
-            .collect();
-        for connection in due {
-            if self.connections.get(&connection).is_some_and(Connection::is_connecting) {
+        for connection in self.connections.timed_out(cx.now) {
+            if self.connections.is_connecting(connection) {
                 self.lose_connecting(cx, connection, Trouble::Unreachable, Setback::ConnectTimedOut);
             } else {
                 self.with_connection(cx, connection, Connection::handle_timeout);
             }
         }
-        for connection in self.idle.due(cx.now) {
+        for connection in self.connections.idle.due(cx.now) {
             self.quit_connection(cx, connection);
         }
     }
@@ -505,7 +469,7 @@ impl Delivery {
         limit: usize,
         octets: &mut BytesMut,
     ) -> bool {
-        let Some(conn) = self.connections.get_mut(&connection) else { return false };
+        let Some(conn) = self.connections.get_mut(connection) else { return false };
         let more = conn.poll_transmit(cx.now, limit, octets);
         // Sending may have caused a request for more data.
         self.drain_connection(cx, connection);
@@ -513,11 +477,7 @@ impl Delivery {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let widen = self
-            .widen_at
-            .filter(|_| !self.connections.is_empty() && matches!(self.stage, DeliveryStage::Candidate(_)));
-        let rest = self.idle.first().map(|(until, _)| until);
-        self.connections.values().filter_map(Connection::poll_timeout).chain(widen).chain(rest).min()
+        self.connections.poll_timeout(matches!(self.stage, DeliveryStage::Candidate(_)))
     }
 
     fn with_connection(
@@ -526,7 +486,7 @@ impl Delivery {
         connection: ConnectionId,
         act: impl FnOnce(&mut Connection, Instant),
     ) {
-        if let Some(conn) = self.connections.get_mut(&connection) {
+        if let Some(conn) = self.connections.get_mut(connection) {
             act(conn, cx.now);
             self.drain_connection(cx, connection);
         }
@@ -546,7 +506,7 @@ impl Delivery {
 
     /// Requests transactions for a connection that could begin one.
     fn want_transactions(&mut self, cx: &DeliveryContext<'_>, connection: ConnectionId) {
-        let Some(conn) = self.connections.get_mut(&connection) else { return };
+        let Some(conn) = self.connections.get_mut(connection) else { return };
         if matches!(self.stage, DeliveryStage::Closing) || self.refusals.are_too_many() || conn.is_quitting()
         {
             conn.quit(cx.now);

@@ -30,12 +30,12 @@ impl Delivery {
     /// Tells what is said on its connections from now on, or tells it no more.
     pub(crate) fn update_told(&mut self, cx: &mut DeliveryContext<'_>) {
         let is_told = cx.is_told(&self.next_hop);
-        self.connections.values_mut().for_each(|connection| connection.tell(is_told));
+        self.connections.tell(is_told);
     }
 
     /// Returns the servers that are waited for: each connection with its candidate, and what is owed since when.
     pub(crate) fn debts(&self) -> impl Iterator<Item = (&Candidate, Owed, Instant)> {
-        let debt = |(&connection, conn): (&ConnectionId, &Connection)| {
+        let debt = |(connection, conn): (ConnectionId, &Connection)| {
             let (owed, since) = conn.owed()?;
             let (candidate, _) = self.connection(connection)?;
             Some((candidate, owed, since))

@@ -27,7 +27,7 @@ pub(super) struct RefusedMail {
 impl Delivery {
     /// Processes all requests of a connection and outputs of its session. This is the only place that does.
     pub(super) fn drain_connection(&mut self, cx: &mut DeliveryContext<'_>, connection: ConnectionId) {
-        while let Some(conn) = self.connections.get_mut(&connection) {
+        while let Some(conn) = self.connections.get_mut(connection) {
             if let Some(want) = conn.poll_want() {
                 match want {
                     Want::Transactions => self.want_transactions(cx, connection),
@@ -44,7 +44,7 @@ impl Delivery {
     }
 
     fn take_in(&mut self, cx: &mut DeliveryContext<'_>, connection: ConnectionId, output: SessionOutput) {
-        let Some(conn) = self.connections.get(&connection) else { return };
+        let Some(conn) = self.connections.get(connection) else { return };
         let groups = conn.groups();
         let Some(server) = conn.server() else { return };
         let output = match output {
@@ -52,7 +52,7 @@ impl Delivery {
                 DeliveryOutput::StartTls { connection, server: server.host.clone(), groups }
             }
             SessionOutput::Ready => {
-                if let Some(conn) = self.connections.get_mut(&connection) {
+                if let Some(conn) = self.connections.get_mut(connection) {
                     conn.handle_ready();
                 }
                 return;
@@ -64,15 +64,15 @@ impl Delivery {
                 return self.take_verdicts(cx, connection, &server, verdicts);
             }
             SessionOutput::Sent(octets) => {
-                let mail = self.connections.get(&connection).and_then(Connection::speaks_of);
+                let mail = self.connections.get(connection).and_then(Connection::speaks_of);
                 DeliveryOutput::Event(Event::Sent(Said { connection, mail, octets }))
             }
             SessionOutput::SentData(octets) => {
-                let mail = self.connections.get(&connection).and_then(Connection::hears_of);
+                let mail = self.connections.get(connection).and_then(Connection::hears_of);
                 DeliveryOutput::Event(Event::SentData(Said { connection, mail, octets }))
             }
             SessionOutput::Received(octets) => {
-                let mail = self.connections.get(&connection).and_then(Connection::hears_of);
+                let mail = self.connections.get(connection).and_then(Connection::hears_of);
                 DeliveryOutput::Event(Event::Received(Said { connection, mail, octets }))
             }
             SessionOutput::Authenticated(mechanism) => return self.take_login(mechanism),
@@ -92,7 +92,7 @@ impl Delivery {
         server: &Arc<Server>,
         verdicts: Vec<(Recipient, Outcome)>,
     ) {
-        let course = self.connections.get_mut(&connection).and_then(|conn| {
+        let course = self.connections.get_mut(connection).and_then(|conn| {
             conn.end_talk(&verdicts);
             conn.end_course(cx, &verdicts)
         });
@@ -136,7 +136,7 @@ impl Delivery {
             self.take_refusal(cx, connection, kind, refused, undecided);
         }
         self.release(undecided, true);
-        let is_reported_by_server = self.connections.get(&connection).is_some_and(Connection::offers_dsn);
+        let is_reported_by_server = self.connections.get(connection).is_some_and(Connection::offers_dsn);
         for (recipient, acceptance) in delivered {
             self.refusals.take(connection);
             self.pass.has_taken = true;
@@ -148,7 +148,7 @@ impl Delivery {
                 is_reported_by_server,
             });
         }
-        if let Some(conn) = self.connections.get_mut(&connection) {
+        if let Some(conn) = self.connections.get_mut(connection) {
             conn.end_transaction();
         }
     }
@@ -171,8 +171,8 @@ impl Delivery {
 
     /// Records that a connection has decided a mail, so it works.
     fn note_decided(&mut self, connection: ConnectionId) {
-        self.idle.note_use(connection);
-        if let Some(conn) = self.connections.get_mut(&connection) {
+        self.connections.idle.note_use(connection);
+        if let Some(conn) = self.connections.get_mut(connection) {
             conn.note_decided();
         }
     }

@@ -5,7 +5,7 @@ use super::destination::{Pause, Then};
 use super::flights::Flights;
 use super::host_slots::{HostSlots, Owner, SlotRequest, size};
 use super::limits::Limits;
-use crate::delivery::{Admission, ConnectionIds, Permission, Upcoming};
+use crate::delivery::{Admission, Permission, Upcoming};
 use crate::explanation::PauseReason;
 use crate::io::ConnectionId;
 use crate::policy::RateLimit;
@@ -45,7 +45,6 @@ pub(super) struct DestinationAdmission<'a> {
     pub(super) hop: HopId,
     pub(super) situation: Situation,
     pub(super) reachability: &'a Reachability,
-    pub(super) ids: &'a mut ConnectionIds,
     pub(super) slots: &'a mut HostSlots,
     pub(super) connections: &'a mut Connections,
     pub(super) then: &'a mut Then,
@@ -67,8 +66,8 @@ impl Admission for DestinationAdmission<'_> {
 
     fn open(&mut self, candidate: &Candidate, is_last_resort: bool) -> ConnectionId {
         let request = self.request(candidate, is_last_resort);
-        let connection = self.ids.next();
-        self.slots.open(connection, Owner::Destination(self.hop), request, self.situation.now);
+        let owner = Owner::Destination(self.hop);
+        let connection = self.slots.open(owner, request, self.situation.now);
         self.connections.insert(connection);
         connection
     }
@@ -117,7 +116,7 @@ impl Admission for DestinationAdmission<'_> {
     }
 
     fn preset_seed(&mut self) -> Option<Seed> {
-        self.ids.take_preset_seed()
+        self.slots.ids().take_preset_seed()
     }
 }
 

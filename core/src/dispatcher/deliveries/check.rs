@@ -4,7 +4,6 @@ use alloc::collections::BTreeMap;
 
 use super::Deliveries;
 use super::destination::{Pass, Waits};
-use super::recall::Recall;
 use crate::delivery::Delivery;
 use crate::dispatcher::books::Books;
 use crate::dispatcher::check::OpenRequests;
@@ -28,7 +27,7 @@ impl Deliveries {
     pub(in crate::dispatcher) fn is_at_rest(&self) -> bool {
         self.destinations.len() == 0
             && self.slots.is_at_rest()
-            && self.recall == Recall::Idle
+            && self.recall.is_idle()
             && self.silence_watch.next_check().is_none()
             && self.resolver.is_idle()
     }
@@ -55,7 +54,7 @@ impl Deliveries {
         }
         let wait_lists = [self.slots.waiting_count(), self.slots.waiting_for_hosts_count()];
         assert_eq!(waiting, wait_lists, "who waits is in one line");
-        assert_eq!(self.recall == Recall::Asked, open.recalls == 1, "mail that fails is read once");
+        assert_eq!(self.recall.is_asked(), open.recalls == 1, "mail that fails is read once");
         assert!(open.recalls <= 1, "mail that fails is read in one part at a time");
     }
 

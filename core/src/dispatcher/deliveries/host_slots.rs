@@ -5,6 +5,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
+use crate::delivery::ConnectionIds;
 use crate::explanation::Places;
 use crate::fair_queue::{FairQueue, Prospect};
 use crate::ids::InquiryId;
@@ -84,6 +85,7 @@ pub(super) struct HostSlots {
     /// The most connections in total, and of last resorts.
     limit: usize,
     last_resort_limit: usize,
+    ids: ConnectionIds,
     open: BTreeMap<ConnectionId, OpenConnection>,
     /// The number of connections that end because a limit was lowered.
     retired: usize,
@@ -157,6 +159,7 @@ impl HostSlots {
         Self {
             limit,
             last_resort_limit: last_resort_limit(limit, at_work),
+            ids: ConnectionIds::default(),
             open: BTreeMap::new(),
             retired: 0,
             hosts: BTreeMap::new(),
@@ -236,15 +239,15 @@ impl HostSlots {
         Places { used: self.last_resorts, limit: self.last_resort_limit }
     }
 
-    /// Takes the slot of a connection.
-    pub(super) fn open(
-        &mut self,
-        connection: ConnectionId,
-        owner: Owner,
-        request: SlotRequest<'_>,
-        now: Instant,
-    ) {
+    /// Returns the allocation of the ids of connections.
+    pub(super) fn ids(&mut self) -> &mut ConnectionIds {
+        &mut self.ids
+    }
+
+    /// Takes the slot of a new connection, and returns its id.
+    pub(super) fn open(&mut self, owner: Owner, request: SlotRequest<'_>, now: Instant) -> ConnectionId {
         debug_assert!(self.has_slot(), "a connection is opened beyond the limit");
+        let connection = self.ids.next();
         let &Candidate { remote, tls, ref policy, .. } = request.candidate;
         let is_last_resort = request.is_last_resort;
         let host = self.hosts.entry(remote).or_default();
@@ -263,6 +266,7 @@ impl HostSlots {
             is_retired: false,
         };
         self.open.insert(connection, open);
+        connection
     }
 
     /// Records that a connection is established. Returns the connection if that is news.

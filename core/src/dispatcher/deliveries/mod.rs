@@ -12,8 +12,10 @@ mod destinations;
 mod explain;
 mod flights;
 mod host_slots;
+mod inquiries;
 mod limits;
 mod pauses;
+mod plain_text_warnings;
 mod probes;
 mod rate_limiter;
 mod recall;
@@ -25,7 +27,6 @@ mod standing;
 mod start_queue;
 mod window;
 
-use alloc::format;
 use alloc::string::ToString as _;
 use alloc::vec::Vec;
 
@@ -37,36 +38,31 @@ use self::destination::{Destination, Waits};
 use self::destinations::{AtWork, Destinations};
 pub(super) use self::flights::Flights;
 use self::host_slots::{HostSlots, Owner};
-use self::probes::Probes;
+use self::inquiries::Inquiries;
+use self::plain_text_warnings::PlainTextWarnings;
 use self::recall::Recall;
 pub(super) use self::recall::RecallReason;
-use self::scouts::Scouts;
 use self::silence_watch::SilenceWatch;
 use super::Load;
 use super::books::Books;
 use super::requests::Asked;
 use crate::attempt::Attempt;
 use crate::delivery::{ConnectionIds, Delivery, DeliveryContext, DeliveryOutput};
-use crate::ending::EndCause;
 use crate::event::{Event, EventName};
-use crate::expiring_map::ExpiringMap;
 use crate::fair_queue::Prospect;
 use crate::flight::Uncertain;
 use crate::io::{CloseReason, ConnectError, ConnectionId, Output, Purpose};
-use crate::next_hop::Host;
 use crate::outbox::{DATA_CHUNK_OCTETS, DeliveredMail, StoreRequest};
 use crate::queue::HopId;
 use crate::reachability::Reachability;
 use crate::resolver::{Families, Resolver, ResolverOutput};
 use crate::rng::Rng;
-use crate::route::Candidate;
 use crate::session::Recipient;
 use crate::settings::{Hosts, Settings};
 use crate::shown::ShownAddress;
 use crate::tally::{Counts, LookupResult};
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 use crate::watch::Watch;
-use crate::wording::ServerName;
 
 /// Most next hops that are worked on at once, not counting those that can only wait.
 pub(super) const DELIVERY_LIMIT: usize = 1000;
@@ -74,10 +70,6 @@ pub(super) const DELIVERY_LIMIT: usize = 1000;
 const ASKING_LIMIT: usize = 1000;
 /// Most next hops that wait for a slot at their host.
 const HOST_WAITING_LIMIT: usize = 10_000;
-/// Shortest time between two warnings that mail goes to a host in plain text although TLS was wanted.
-const PLAIN_TEXT_WARNING_SPAN: Duration = Duration::from_secs(3600);
-/// Most hosts for which such a warning is remembered. With more, a warning may repeat sooner.
-const PLAIN_TEXT_HOSTS_LIMIT: usize = 1000;
 
 /// All deliveries, and what they share.
 #[derive(Debug)]
@@ -87,19 +79,14 @@ pub(super) struct Deliveries {
     flights: Flights,
     /// The recall of mail that fails without having been claimed.
     recall: Recall,
-    /// True if the next recall is of unroutable mail, and not of an exhausted pass. They take turns.
-    unroutable_is_next: bool,
     silence_watch: SilenceWatch,
     reachability: Reachability,
     resolver: Resolver,
     hosts: Hosts,
     watch: Watch,
-    ids: ConnectionIds,
     rng: Rng,
-    scouts: Scouts,
-    probes: Probes,
-    /// Hosts for which the plain-text warning was given.
-    told_of_plain_text: ExpiringMap<Host, ()>,
+    inquiries: Inquiries,
+    plain_text_warnings: PlainTextWarnings,
 }
 
 impl Deliveries {
@@ -109,17 +96,14 @@ impl Deliveries {
             slots: HostSlots::new(settings, DELIVERY_LIMIT),
             flights: Flights::default(),
             recall: Recall::default(),
-            unroutable_is_next: false,
             silence_watch: SilenceWatch::default(),
             reachability: Reachability::new(),
             resolver: Resolver::new(settings.resolver.clone(), rng.fork()),
             hosts,
             watch: Watch::default(),
-            ids: ConnectionIds::default(),
             rng,
-            scouts: Scouts::default(),
-            probes: Probes::default(),
-            told_of_plain_text: ExpiringMap::new(PLAIN_TEXT_HOSTS_LIMIT),
+            inquiries: Inquiries::default(),
+            plain_text_warnings: PlainTextWarnings::new(),
         }
     }
 
@@ -140,8 +124,9 @@ impl Deliveries {
         &mut self.flights
     }
 
+    /// Returns the allocation of the ids of connections.
     pub(super) fn ids(&mut self) -> &mut ConnectionIds {
-        &mut self.ids
+        self.slots.ids()
     }
 
     /// Returns how much there is to do, where there is so much mail.
@@ -299,7 +284,9 @@ impl Deliveries {
                             self.destinations.set_waits(hop, Waits::No);
                             self.with_delivery(books, hop, |delivery, cx| delivery.handle_answer(cx, answer));
                         }
-                        None if self.scouts.has_asked(lookup) => self.answer_scout(books, lookup, answer),
+                        None if self.inquiries.scouts.has_asked(lookup) => {
+                            self.answer_scout(books, lookup, answer)
+                        }
                         None => self.answer_probe(books, lookup, answer),
                     }
                     continue;
@@ -428,7 +415,6 @@ impl Deliveries {
                 notes_mail: books.settings.uncertain != Uncertain::Off,
             },
             reachability: &self.reachability,
-            ids: &mut self.ids,
             slots: &mut self.slots,
             connections,
             then,
@@ -508,7 +494,7 @@ impl Deliveries {
             // Mail is no probe.
             DeliveryOutput::Accepted(_) => {}
             DeliveryOutput::FellBack { candidate, reason } => {
-                self.tell_of_plain_text(books, &candidate, &reason);
+                self.plain_text_warnings.warn(books, &candidate, &reason);
             }
             DeliveryOutput::Failed { recipient: Recipient { id, mailbox, .. }, failure, course } => {
                 self.destinations.update(hop, Destination::end_stall);
@@ -563,17 +549,5 @@ impl Deliveries {
         self.wait_for(books, hop, Waits::No);
         self.slots.want_no_more(hop);
         self.destinations.end_pass(hop);
-    }
-
-    /// Warns that mail goes in plain text although TLS was wanted, but not for each mail.
-    fn tell_of_plain_text(&mut self, books: &mut Books, candidate: &Candidate, reason: &EndCause) {
-        let now = books.now.monotonic;
-        if self.told_of_plain_text.get(&candidate.host, now).is_some() {
-            return;
-        }
-        let until = now + PLAIN_TEXT_WARNING_SPAN;
-        self.told_of_plain_text.keep(candidate.host.clone(), (), until, now);
-        let server = ServerName(&candidate.host, candidate.remote);
-        books.event(Event::warning(EventName::Tls, format!("{server}: mail goes in plain text: {reason}")));
     }
 }

@@ -13,9 +13,7 @@ use super::Deliveries;
 use super::destinations::Destinations;
 use super::host_slots::{HostSlots, Owner, SlotRefusal, SlotRequest};
 use crate::course::Transcripts;
-use crate::delivery::{
-    Admission, ConnectionIds, Delivery, DeliveryContext, DeliveryOutput, Permission, Upcoming,
-};
+use crate::delivery::{Admission, Delivery, DeliveryContext, DeliveryOutput, Permission, Upcoming};
 use crate::dispatcher::books::Books;
 use crate::event::{Event, EventName, Level, Said};
 use crate::explanation::Answer;
@@ -109,7 +107,6 @@ struct ProbeAdmission<'a> {
     next_hop: NextHop,
     queue: &'a Queue,
     reachability: &'a Reachability,
-    ids: &'a mut ConnectionIds,
     slots: &'a mut HostSlots,
     destinations: &'a mut Destinations,
     held_back: &'a mut Option<(Instant, ConnectionId)>,
@@ -125,9 +122,7 @@ impl Admission for ProbeAdmission<'_> {
         let is_in_trouble = self.reachability.is_in_trouble(candidate, self.now);
         let request =
             SlotRequest { candidate, is_in_trouble, is_last_resort: is_last_resort || is_in_trouble };
-        let connection = self.ids.next();
-        self.slots.open(connection, Owner::Probe(self.id), request, self.now);
-        connection
+        self.slots.open(Owner::Probe(self.id), request, self.now)
     }
 
     /// A probe has no message, so nothing has to be noted before it begins.
@@ -165,7 +160,7 @@ impl Deliveries {
         let why = if books.is_draining() {
             Some("the daemon ends".to_owned())
         } else {
-            (self.probes.open.len() >= PROBES_LIMIT)
+            (self.inquiries.probes.open.len() >= PROBES_LIMIT)
                 .then(|| format!("{PROBES_LIMIT} probes are under way, and there are no more at once"))
         };
         if let Some(why) = why {
@@ -176,13 +171,13 @@ impl Deliveries {
         let next_hop = books.policies.route(probe.next_hop.clone());
         let last_server = books.suspects.last_server(&next_hop);
         let run = Run::new(probe, &books.settings, Delivery::new(next_hop, rng, now, last_server));
-        self.probes.open.insert(id, run);
+        self.inquiries.probes.open.insert(id, run);
         self.with_probe(books, id, Delivery::start);
     }
 
     /// Ends a probe whose answer is no longer wanted.
     pub(in crate::dispatcher) fn end_probe(&mut self, books: &Books, id: InquiryId) {
-        if let Some(run) = self.probes.open.get_mut(&id) {
+        if let Some(run) = self.inquiries.probes.open.get_mut(&id) {
             run.is_wanted = false;
             self.with_probe(books, id, Delivery::close);
         }
@@ -190,7 +185,7 @@ impl Deliveries {
 
     /// Ends all probes at once.
     pub(super) fn end_probes(&mut self, books: &mut Books) {
-        while let Some((&id, _)) = self.probes.open.first_key_value() {
+        while let Some((&id, _)) = self.inquiries.probes.open.first_key_value() {
             self.judge_probe(id, ProbeVerdict::Waits("the daemon ends".into()));
             self.abort_probe(books, id);
         }
@@ -198,7 +193,7 @@ impl Deliveries {
 
     /// Ends all probes as soon as their conversations allow it, because they were begun with other settings.
     pub(super) fn end_outdated_probes(&mut self, books: &mut Books) {
-        let ids: Vec<InquiryId> = self.probes.open.keys().copied().collect();
+        let ids: Vec<InquiryId> = self.inquiries.probes.open.keys().copied().collect();
         for id in ids {
             let why = "the configuration has changed meanwhile; probe again";
             self.judge_probe(id, ProbeVerdict::Waits(why.into()));
@@ -219,7 +214,7 @@ impl Deliveries {
             let open = self.slots.connection(connection);
             is_short || open.is_some_and(|open| self.slots.has_waiters(open.remote))
         };
-        let silent = self.probes.open.iter().flat_map(|(&id, run)| {
+        let silent = self.inquiries.probes.open.iter().flat_map(|(&id, run)| {
             run.delivery.silent_connections().map(move |(since, connection)| (since + limit, id, connection))
         });
         let (due, later): (Vec<_>, Vec<_>) =
@@ -233,14 +228,14 @@ impl Deliveries {
     }
 
     fn abort_probe(&mut self, books: &mut Books, id: InquiryId) {
-        if let Some(run) = self.probes.open.get_mut(&id) {
+        if let Some(run) = self.inquiries.probes.open.get_mut(&id) {
             run.delivery.abort();
         }
         self.drain_probe(books, id);
     }
 
     pub(super) fn next_probe_deadline(&self) -> Option<Instant> {
-        self.probes.open.values().filter_map(Run::deadline).min()
+        self.inquiries.probes.open.values().filter_map(Run::deadline).min()
     }
 
     /// Calls the probes whose deadline has come.
@@ -248,9 +243,9 @@ impl Deliveries {
         let now = books.now.monotonic;
         let is_due = |run: &Run| run.deadline().is_some_and(|at| at <= now);
         let due: Vec<InquiryId> =
-            self.probes.open.iter().filter(|(_, run)| is_due(run)).map(|(&id, _)| id).collect();
+            self.inquiries.probes.open.iter().filter(|(_, run)| is_due(run)).map(|(&id, _)| id).collect();
         for id in due {
-            let held_back = self.probes.open.get(&id).and_then(|run| run.held_back);
+            let held_back = self.inquiries.probes.open.get(&id).and_then(|run| run.held_back);
             self.with_probe(books, id, |delivery, cx| {
                 delivery.handle_timeout(cx);
                 if let Some((at, connection)) = held_back
@@ -264,7 +259,7 @@ impl Deliveries {
 
     /// Gives the answer to a lookup to the probe that waits for it.
     pub(super) fn answer_probe(&mut self, books: &Books, lookup: LookupId, answer: resolver::Answer) {
-        if let Some(id) = self.probes.lookups.remove(&lookup) {
+        if let Some(id) = self.inquiries.probes.lookups.remove(&lookup) {
             self.with_probe(books, id, |delivery, cx| delivery.handle_answer(cx, answer));
         }
     }
@@ -276,7 +271,7 @@ impl Deliveries {
         id: InquiryId,
         act: impl FnOnce(&mut Delivery, &mut DeliveryContext<'_>),
     ) {
-        let Some(run) = self.probes.open.get_mut(&id) else { return };
+        let Some(run) = self.inquiries.probes.open.get_mut(&id) else { return };
         let now = books.now.monotonic;
         let mut admission = ProbeAdmission {
             id,
@@ -284,7 +279,6 @@ impl Deliveries {
             next_hop: run.delivery.next_hop().clone(),
             queue: &books.queue,
             reachability: &self.reachability,
-            ids: &mut self.ids,
             slots: &mut self.slots,
             destinations: &mut self.destinations,
             held_back: &mut run.held_back,
@@ -317,7 +311,7 @@ impl Deliveries {
     /// Processes all outputs of probes, and opens the connections that they need. Returns whether there was anything to do.
     pub(super) fn drain_probes(&mut self, books: &mut Books) -> bool {
         let mut moved = false;
-        let ids: Vec<InquiryId> = self.probes.open.keys().copied().collect();
+        let ids: Vec<InquiryId> = self.inquiries.probes.open.keys().copied().collect();
         for id in ids {
             moved |= self.drain_probe(books, id) | self.connect_probe(books, id);
         }
@@ -326,11 +320,13 @@ impl Deliveries {
 
     fn drain_probe(&mut self, books: &mut Books, id: InquiryId) -> bool {
         let mut moved = false;
-        while let Some(output) = self.probes.open.get_mut(&id).and_then(|run| run.delivery.poll_output()) {
+        while let Some(output) =
+            self.inquiries.probes.open.get_mut(&id).and_then(|run| run.delivery.poll_output())
+        {
             moved = true;
             self.take_in_probe_output(books, id, output);
         }
-        if self.probes.open.get(&id).is_some_and(|run| run.delivery.is_over()) {
+        if self.inquiries.probes.open.get(&id).is_some_and(|run| run.delivery.is_over()) {
             self.conclude_probe(books, id);
             moved = true;
         }
@@ -338,9 +334,9 @@ impl Deliveries {
     }
 
     fn conclude_probe(&mut self, books: &mut Books, id: InquiryId) {
-        let Some(run) = self.probes.open.remove(&id) else { return };
+        let Some(run) = self.inquiries.probes.open.remove(&id) else { return };
         let resolver = &mut self.resolver;
-        self.probes.lookups.retain(|lookup, probe| {
+        self.inquiries.probes.lookups.retain(|lookup, probe| {
             let is_over = *probe == id;
             if is_over {
                 resolver.cancel(*lookup);
@@ -367,13 +363,13 @@ impl Deliveries {
             DeliveryOutput::LookupMx(domain) => {
                 self.remark(books, id, None, format!("looking for the MX of {domain}"));
                 let lookup = self.resolver.lookup_mx(now, &domain, prospect);
-                self.probes.lookups.insert(lookup, id);
+                self.inquiries.probes.lookups.insert(lookup, id);
             }
             DeliveryOutput::LookupAddresses(name) => {
                 self.remark(books, id, None, format!("looking for the addresses of {name}"));
                 let families = Families { ipv4: true, ipv6: true };
                 let lookup = self.resolver.lookup_addresses(now, &name, families, prospect);
-                self.probes.lookups.insert(lookup, id);
+                self.inquiries.probes.lookups.insert(lookup, id);
             }
             DeliveryOutput::Connect { connection, remote, local } => {
                 books.output(Output::Connect { connection, remote, local, purpose: Purpose::Smtp });
@@ -412,7 +408,7 @@ impl Deliveries {
                 self.judge_probe(id, ProbeVerdict::Waits(reason.to_string().into()));
             }
             DeliveryOutput::Released { .. } => {
-                if let Some(run) = self.probes.open.get_mut(&id) {
+                if let Some(run) = self.inquiries.probes.open.get_mut(&id) {
                     run.is_asking = false;
                 }
             }
@@ -435,7 +431,7 @@ impl Deliveries {
         if let Some(open) = self.slots.establish(connection) {
             books.tally.count_connection(open.tls, tls);
         }
-        let Some(run) = self.probes.open.get_mut(&id) else { return };
+        let Some(run) = self.inquiries.probes.open.get_mut(&id) else { return };
         if run.question.is_none() && run.verdict.is_none() {
             run.verdict = run.delivery.server_of(connection).map(ProbeVerdict::Reached);
         }
@@ -451,7 +447,7 @@ impl Deliveries {
 
     /// The first verdict counts.
     fn judge_probe(&mut self, id: InquiryId, verdict: ProbeVerdict) {
-        if let Some(run) = self.probes.open.get_mut(&id) {
+        if let Some(run) = self.inquiries.probes.open.get_mut(&id) {
             run.verdict.get_or_insert(verdict);
         }
     }
@@ -460,19 +456,19 @@ impl Deliveries {
     fn connect_probe(&mut self, books: &mut Books, id: InquiryId) -> bool {
         let needs_one =
             |run: &Run| run.delivery.needs_connection(usize::MAX) && run.delivery.connection_count() == 0;
-        if !self.probes.open.get(&id).is_some_and(needs_one) {
+        if !self.inquiries.probes.open.get(&id).is_some_and(needs_one) {
             return false;
         }
         // Others may have found out about the server meanwhile.
         self.with_probe(books, id, |delivery, cx| delivery.reconsider(cx));
-        if !self.probes.open.get(&id).is_some_and(needs_one) {
+        if !self.inquiries.probes.open.get(&id).is_some_and(needs_one) {
             return true;
         }
         let Some(why) = self.why_probe_waits(books, id) else {
             self.with_probe(books, id, |delivery, cx| delivery.connect(cx));
             return true;
         };
-        if let Some(run) = self.probes.open.get_mut(&id)
+        if let Some(run) = self.inquiries.probes.open.get_mut(&id)
             && !core::mem::replace(&mut run.has_told_wait, true)
         {
             self.remark(books, id, None, why);
@@ -482,7 +478,7 @@ impl Deliveries {
 
     /// Returns why a probe cannot connect now, as a clause.
     fn why_probe_waits(&self, books: &Books, id: InquiryId) -> Option<String> {
-        let run = self.probes.open.get(&id)?;
+        let run = self.inquiries.probes.open.get(&id)?;
         let candidate = run.delivery.candidate()?;
         let places = self.slots.places();
         if !self.slots.has_slot() {
@@ -519,21 +515,21 @@ impl Deliveries {
     /// Returns how many connections probes have to a next hop.
     pub(super) fn probe_connections(&self, next_hop: &NextHop) -> usize {
         // The usual case costs nothing.
-        if self.probes.open.is_empty() {
+        if self.inquiries.probes.open.is_empty() {
             return 0;
         }
-        let of_hop = self.probes.open.values().filter(|run| run.delivery.next_hop() == next_hop);
+        let of_hop = self.inquiries.probes.open.values().filter(|run| run.delivery.next_hop() == next_hop);
         of_hop.map(|run| run.delivery.connection_count()).sum()
     }
 
     /// Returns the probe's next hop.
     pub(super) fn next_hop_of_probe(&self, id: InquiryId) -> Option<&NextHop> {
-        self.probes.open.get(&id).map(|run| run.delivery.next_hop())
+        self.inquiries.probes.open.get(&id).map(|run| run.delivery.next_hop())
     }
 
     /// Returns the connections of probes.
     pub(super) fn probe_connection_count(&self) -> usize {
-        self.probes.open.values().map(|run| run.delivery.connection_count()).sum()
+        self.inquiries.probes.open.values().map(|run| run.delivery.connection_count()).sum()
     }
 
     fn tell_event(&self, books: &mut Books, id: InquiryId, event: Event) {
@@ -560,7 +556,7 @@ impl Deliveries {
     }
 
     fn tell(&self, books: &mut Books, id: InquiryId, step: ProbeStep) {
-        if self.probes.open.get(&id).is_some_and(|run| run.is_wanted) {
+        if self.inquiries.probes.open.get(&id).is_some_and(|run| run.is_wanted) {
             books.output(Output::Answer(id, Answer::Probing(step)));
         }
     }

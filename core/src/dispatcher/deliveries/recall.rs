@@ -36,9 +36,16 @@ pub(in crate::dispatcher) enum RecallReason {
     Unroutable,
 }
 
-/// The state of the recall.
+/// The recall of mail that fails without having been claimed, one request at a time.
+#[derive(Debug, Default)]
+pub(super) struct Recall {
+    state: RecallState,
+    /// True if the next one is of unroutable mail, and not of an exhausted pass. They take turns.
+    unroutable_is_next: bool,
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Recall {
+enum RecallState {
     /// No recall is under way.
     #[default]
     Idle,
@@ -48,26 +55,57 @@ pub(super) enum Recall {
     Again(Instant),
 }
 
+impl Recall {
+    /// Returns whether nothing is asked, or to be asked again.
+    pub(super) fn is_idle(&self) -> bool {
+        self.state == RecallState::Idle
+    }
+
+    /// Returns whether the database has been asked.
+    pub(super) fn is_asked(&self) -> bool {
+        self.state == RecallState::Asked
+    }
+
+    /// Returns when to ask again, if the database has failed.
+    fn again_at(&self) -> Option<Instant> {
+        if let RecallState::Again(at) = self.state { Some(at) } else { None }
+    }
+
+    /// Records that the database is asked for mail that fails for this reason.
+    fn begin(&mut self, reason: &RecallReason) {
+        self.state = RecallState::Asked;
+        self.unroutable_is_next = !matches!(reason, RecallReason::Unroutable);
+    }
+
+    /// Asks again a while after the database has failed.
+    fn retry_after(&mut self, now: Instant) {
+        self.state = RecallState::Again(now + RECALL_RETRY);
+    }
+
+    fn end(&mut self) {
+        self.state = RecallState::Idle;
+    }
+}
+
 impl Deliveries {
     /// Requests mail that fails without having been claimed, a portion at a time. Returns whether an exhausted pass is complete.
     pub(in crate::dispatcher) fn recall(&mut self, books: &mut Books) -> bool {
         if self.next_recall(books).is_some_and(|at| at <= books.now.monotonic) {
-            self.recall = Recall::Idle;
+            self.recall.end();
         }
-        if self.recall != Recall::Idle
+        if !self.recall.is_idle()
             || books.commits.pending_count() >= RECALL_LIMIT
             || books.commits.is_congested()
         {
             return false;
         }
-        let claimed = if self.unroutable_is_next {
+        let claimed = if self.recall.unroutable_is_next {
             claim_unroutable(books).or_else(|| self.claim_exhausted(books))
         } else {
             self.claim_exhausted(books).or_else(|| claim_unroutable(books))
         };
         if let Some((ids, reason)) = claimed {
-            self.recall = Recall::Asked;
-            self.unroutable_is_next = !matches!(reason, RecallReason::Unroutable);
+            self.recall.begin(&reason);
             books.ask(StoreRequest::Recall { ids: ids.clone() }, Asked::Recall { ids, reason });
         }
         // Destinations with no mail left to recall proceed.
@@ -97,10 +135,7 @@ impl Deliveries {
 
     /// Returns when the recall is to be repeated.
     pub(in crate::dispatcher) fn next_recall(&self, books: &Books) -> Option<Instant> {
-        match self.recall {
-            Recall::Again(at) if !books.is_draining() => Some(at),
-            Recall::Again(_) | Recall::Idle | Recall::Asked => None,
-        }
+        self.recall.again_at().filter(|_| !books.is_draining())
     }
 
     pub(in crate::dispatcher) fn recall_failed(
@@ -111,7 +146,7 @@ impl Deliveries {
         error: &StoreError,
     ) {
         books.note(Level::Error, format!("cannot read mail that has failed, trying again: {error}"));
-        self.recall = Recall::Again(books.now.monotonic + RECALL_RETRY);
+        self.recall.retry_after(books.now.monotonic);
         let state = match reason {
             RecallReason::Exhausted(..) => QueueState::ReadyAgain,
             RecallReason::Unroutable => QueueState::Ready,
@@ -130,7 +165,7 @@ impl Deliveries {
         rows: Vec<Row>,
         unreadable: Vec<Refused>,
     ) {
-        self.recall = Recall::Idle;
+        self.recall.end();
         let found: BTreeSet<MailId> =
             rows.iter().map(|row| row.id).chain(unreadable.iter().map(|refused| refused.id)).collect();
         for &id in ids {

@@ -58,15 +58,15 @@ impl Deliveries {
             let scout = Scout::new(next_hop.clone(), self.rng.fork(), last_server);
             (next_hop, scout)
         });
-        self.scouts.open.insert(id, Asked { subject, way });
+        self.inquiries.scouts.open.insert(id, Asked { subject, way });
         self.advance_scout(books, id);
     }
 
     /// Ends an inquiry whose answer is no longer wanted.
     pub(in crate::dispatcher) fn end_scout(&mut self, id: InquiryId) {
-        self.scouts.open.remove(&id);
+        self.inquiries.scouts.open.remove(&id);
         let resolver = &mut self.resolver;
-        self.scouts.lookups.retain(|lookup, inquiry| {
+        self.inquiries.scouts.lookups.retain(|lookup, inquiry| {
             let is_over = *inquiry == id;
             if is_over {
                 resolver.cancel(*lookup);
@@ -77,8 +77,8 @@ impl Deliveries {
 
     /// Gives the answer to a lookup to the scout that waits for it.
     pub(super) fn answer_scout(&mut self, books: &Books, lookup: LookupId, answer: resolver::Answer) {
-        let Some(id) = self.scouts.end_lookup(lookup) else { return };
-        if let Some(Asked { way: Some((_, scout)), .. }) = self.scouts.open.get_mut(&id) {
+        let Some(id) = self.inquiries.scouts.end_lookup(lookup) else { return };
+        if let Some(Asked { way: Some((_, scout)), .. }) = self.inquiries.scouts.open.get_mut(&id) {
             scout.handle_answer(answer, &books.settings, &books.policies);
             self.advance_scout(books, id);
         }
@@ -86,7 +86,7 @@ impl Deliveries {
 
     fn advance_scout(&mut self, books: &Books, id: InquiryId) {
         let now = books.now.monotonic;
-        let Some(asked) = self.scouts.open.get_mut(&id) else { return };
+        let Some(asked) = self.inquiries.scouts.open.get_mut(&id) else { return };
         let step = asked.way.as_mut().map_or(ScoutStep::Done, |(_, scout)| {
             scout.advance(&books.policies, &self.hosts, &self.reachability, now)
         });
@@ -99,20 +99,20 @@ impl Deliveries {
                 self.resolver.lookup_addresses(now, &name, families, prospect)
             }
             // What is explained is what stands at the end of the call.
-            ScoutStep::Done => return self.scouts.done.push(id),
+            ScoutStep::Done => return self.inquiries.scouts.done.push(id),
         };
-        self.scouts.lookups.insert(lookup, id);
+        self.inquiries.scouts.lookups.insert(lookup, id);
     }
 
     /// Answers the inquiries for which the name servers have told everything.
     pub(in crate::dispatcher) fn answer_inquiries(&mut self, books: &mut Books) {
-        for id in core::mem::take(&mut self.scouts.done) {
+        for id in core::mem::take(&mut self.inquiries.scouts.done) {
             self.end_scouting(books, id);
         }
     }
 
     fn end_scouting(&mut self, books: &mut Books, id: InquiryId) {
-        let Some(Asked { subject, way }) = self.scouts.open.remove(&id) else { return };
+        let Some(Asked { subject, way }) = self.inquiries.scouts.open.remove(&id) else { return };
         let destination = way.map(|(next_hop, scout)| {
             let route = self.route(books, &next_hop, scout.into_found());
             DestinationExplanation { route: Some(route), ..self.explain(books, &subject, &next_hop) }

@@ -29,12 +29,8 @@ fn plain(candidate: &Candidate) -> SlotRequest<'_> {
 }
 
 fn open(slots: &mut HostSlots, connection: u64, hop: HopId, number: u8) {
-    slots.open(
-        ConnectionId(connection),
-        Owner::Destination(hop),
-        plain(&candidate(number)),
-        Instant::default(),
-    );
+    let opened = slots.open(Owner::Destination(hop), plain(&candidate(number)), Instant::default());
+    assert_eq!(opened, ConnectionId(connection));
     slots.check();
 }
 
@@ -63,8 +59,8 @@ fn the_limit_of_all_is_kept_and_last_resorts_have_a_part_of_it() {
     let (mut slots, [first, second, third]) = slots();
     let last = candidate(1);
     let last = SlotRequest { is_last_resort: true, ..plain(&last) };
-    slots.open(ConnectionId(0), Owner::Destination(first), last, Instant::default());
-    slots.open(ConnectionId(2), Owner::Destination(second), last, Instant::default());
+    slots.open(Owner::Destination(first), last, Instant::default());
+    slots.open(Owner::Destination(second), last, Instant::default());
     let other = candidate(2);
     let other = SlotRequest { is_last_resort: true, ..plain(&other) };
     assert_eq!(slots.check_host(other), Err(SlotRefusal::LastResorts), "half of three, rounded up");
