@@ -2,107 +2,77 @@
 //!
 //! The books know nothing of connections. Deliveries find mail that becomes ready in the [`Queue`].
 
-use alloc::collections::VecDeque;
 use alloc::string::String;
 
 use super::bounces::Bounces;
 use super::check::OpenRequests;
 use super::commits::PendingCommits;
-use super::held::Held;
-use super::hold_news::HoldNews;
+use super::configuration::Configuration;
 use super::orders::Orders;
 use super::outbox_scan::OutboxScan;
+use super::outlet::Outlet;
 use super::recent_attempts::RecentAttempts;
-use super::requests::{Asked, Requests};
+use super::requests::Asked;
+use super::run::Run;
 use super::set_aside::SetAside;
-use super::suspects::Suspects;
-use super::{Mode, Progress, TimeoutReason};
+use super::store_side::StoreSide;
+use super::{Mode, TimeoutReason};
 use crate::attempt::Failure;
 use crate::envelope::Envelope;
 use crate::event::{Event, EventName, Level};
 use crate::io::Output;
 use crate::outbox::{Cursor, Row, StoreRequest};
-use crate::policy::Policies;
 use crate::queue::Queue;
 use crate::rng::Rng;
 use crate::schedule::RetryRules;
 use crate::settings::Settings;
-use crate::tally::Tally;
 use crate::time::{Instant, Now};
 
 /// Mail, from the row of the outbox to the commit.
 #[derive(Debug)]
 pub(super) struct Books {
     pub(super) now: Now,
-    pub(super) settings: Settings,
-    pub(super) policies: Policies,
-    pub(super) mode: Mode,
-    pub(super) progress: Progress,
+    pub(super) config: Configuration,
+    pub(super) run: Run,
     pub(super) queue: Queue,
     pub(super) scan: OutboxScan,
     pub(super) attempts: RecentAttempts,
     pub(super) set_aside: SetAside,
     pub(super) bounces: Bounces,
     pub(super) commits: PendingCommits,
-    pub(super) held: Held,
-    pub(super) hold_news: HoldNews,
     pub(super) orders: Orders,
-    pub(super) suspects: Suspects,
-    pub(super) requests: Requests,
+    pub(super) store: StoreSide,
     pub(super) outlet: Outlet,
-    pub(super) tally: Tally,
-}
-
-/// The outputs for the executor.
-#[derive(Debug, Default)]
-pub(super) struct Outlet {
-    outputs: VecDeque<Output>,
-}
-
-impl Outlet {
-    pub(super) fn push(&mut self, output: Output) {
-        self.outputs.push_back(output);
-    }
-
-    pub(super) fn pop(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
-    }
 }
 
 impl Books {
     pub(super) fn new(now: Now, settings: Settings, mode: Mode, key_basis: u64, bounces: Rng) -> Self {
-        let rules = RetryRules::of(&settings);
+        let config = Configuration::new(settings);
+        let settings = &config.settings;
         Self {
-            suspects: Suspects::new(now.monotonic, settings.uncertain, &mode),
+            store: StoreSide::new(now.monotonic, settings.uncertain, &mode),
             now,
             orders: Orders::new(&mode),
-            mode,
-            progress: Progress::Working,
+            run: Run::new(mode),
             queue: Queue::new(),
             scan: OutboxScan::new(now.monotonic, key_basis),
-            attempts: RecentAttempts::new(rules.min_interval(settings.interval)),
+            attempts: RecentAttempts::new(config.rules().min_interval(settings.interval)),
             set_aside: SetAside::default(),
-            bounces: Bounces::new(&settings, bounces),
+            bounces: Bounces::new(settings, bounces),
             commits: PendingCommits::new(),
-            held: Held::default(),
-            hold_news: HoldNews::default(),
-            requests: Requests::default(),
             outlet: Outlet::default(),
-            tally: Tally::default(),
-            policies: Policies::of(&settings),
-            settings,
+            config,
         }
     }
 
     /// Parses a row, and finds the next hop that its mail goes to. Fails with the failure to record if the mail cannot be sent anywhere.
     pub(super) fn envelope_of(&self, row: &Row) -> Result<Envelope, Failure> {
-        let envelope = Envelope::parse(row)?;
-        Ok(Envelope { next_hop: self.policies.route(envelope.next_hop), ..envelope })
+        self.config.envelope_of(row)
     }
 
     /// Returns the rules by which mail is tried again.
     pub(super) fn rules(&self) -> RetryRules<'_> {
-        RetryRules::of(&self.settings)
+        self.config.rules()
     }
 
     /// Goes by these settings from now on; returns those of before. What is known of mail is placed anew by the next rescan, and
@@ -110,17 +80,16 @@ impl Books {
     pub(super) fn reconfigure(&mut self, settings: Settings) -> Settings {
         self.attempts.set_min_interval(RetryRules::of(&settings).min_interval(settings.interval));
         self.bounces.reconfigure(&settings);
-        self.policies = Policies::of(&settings);
-        if self.settings.hold_lines != settings.hold_lines {
+        if self.config.settings.hold_lines != settings.hold_lines {
             // The end of a line may be an order.
             self.orders.look();
         }
         self.scan.reconfigure(self.now.monotonic, settings.interval);
-        core::mem::replace(&mut self.settings, settings)
+        self.config.replace(settings)
     }
 
     pub(super) fn is_draining(&self) -> bool {
-        self.progress != Progress::Working
+        self.run.is_draining()
     }
 
     pub(super) fn output(&mut self, output: Output) {
@@ -165,18 +134,18 @@ impl Books {
             (due, TimeoutReason::MailDue),
             (now(self.scan.has_called_up()), TimeoutReason::MailDue),
             (self.commits.retry_at(), TimeoutReason::Store),
-            (self.suspects.ask_at().filter(|_| is_working), TimeoutReason::Store),
+            (self.store.suspects.ask_at().filter(|_| is_working), TimeoutReason::Store),
             (self.next_set_aside(), TimeoutReason::Store),
         ]
     }
 
     /// Returns whether all mail is dealt with and no request is open.
     pub(super) fn have_nothing_to_do(&self) -> bool {
-        let has_seen_all = match self.mode {
+        let has_seen_all = match self.run.mode() {
             Mode::CarryOutOrders => self.orders.are_done(),
             Mode::Daemon | Mode::Deliver(_) | Mode::GenerateBounces => self.scan.is_complete(),
         };
-        has_seen_all && self.queue.len() == 0 && self.requests.is_empty() && self.commits.is_empty()
+        has_seen_all && self.queue.len() == 0 && self.store.requests.is_empty() && self.commits.is_empty()
     }
 
     /// Asserts that each request that is marked as open is open, and that no mail is indexed beyond the frontier.
@@ -187,7 +156,7 @@ impl Books {
         assert!(is_one(open.rescans, self.scan.rescan.is_asked()), "{} walks", open.rescans);
         assert!(is_one(open.commits, self.commits.is_committing()), "{} commits", open.commits);
         assert!(is_one(open.orders, self.orders.is_asking()), "{} requests about orders", open.orders);
-        assert!(is_one(open.recoveries, self.suspects.is_asking()), "{} recoveries", open.recoveries);
+        assert!(is_one(open.recoveries, self.store.suspects.is_asking()), "{} recoveries", open.recoveries);
         assert_eq!(open.bounces, self.bounces.open_requests(), "requests for failed mail");
         let (last, frontier) = (self.queue.last(), self.scan.frontier());
         assert!(
@@ -203,8 +172,6 @@ impl Books {
 
     /// Sends a request to the database, after everything that was given up until now.
     pub(super) fn ask(&mut self, request: StoreRequest, asked: Asked) {
-        self.release();
-        let id = self.requests.open(asked);
-        self.output(Output::Store(id, request));
+        self.store.ask(&mut self.outlet, request, asked);
     }
 }

@@ -126,7 +126,7 @@ impl Books {
             }
             self.bounces.reading.messages += messages;
             self.bounces.reading.requests += 1;
-            let original_limit_octets = self.settings.bounce_return_limit_octets;
+            let original_limit_octets = self.config.settings.bounce_return_limit_octets;
             self.ask(
                 StoreRequest::ReadFailed { ids: ids.clone(), original_limit_octets },
                 Asked::Bounce { ids, messages },
@@ -142,7 +142,7 @@ impl Books {
             return open == 0;
         }
         let read: usize = self.commits.replaced().map(read_octets).sum();
-        let request_octets = request_octets(self.settings.bounce_return_limit_octets);
+        let request_octets = request_octets(self.config.settings.bounce_return_limit_octets);
         (requests + 1).saturating_mul(request_octets).saturating_add(read) <= OPEN_LIMIT_OCTETS
     }
 
@@ -154,7 +154,7 @@ impl Books {
             && let Some((hop, key)) = self.bounces.candidates.pop_first()
         {
             // It is reconsidered when the work on the message ends.
-            if matches!(self.mode, Mode::Deliver(_)) || self.queue.is_busy_with(hop, key) {
+            if matches!(self.run.mode(), Mode::Deliver(_)) || self.queue.is_busy_with(hop, key) {
                 continue;
             }
             let mut message = self.queue.claim_given_up(hop, key, RECIPIENT_LIMIT);
@@ -250,7 +250,7 @@ impl Books {
         let expired = self.expired(&message.mails);
         let recipients = self.bounce_recipients(first.row.sender.as_ref());
         let bounce = (!recipients.is_empty()).then(|| {
-            let order = self.bounces.order(message, &self.settings, self.now.wall);
+            let order = self.bounces.order(message, &self.config.settings, self.now.wall);
             NewBounce { recipients, order }
         });
         self.commits.replace(Replacement { originals, expired, bounce }, told);
@@ -276,7 +276,8 @@ impl Books {
     /// to know.
     fn bounce_recipients(&self, sender: Option<&Bytes>) -> Vec<Bytes> {
         let Some(sender) = sender else { return Vec::new() };
-        let copies = self.settings.bounce_copy.iter().map(|copy| Bytes::copy_from_slice(copy.as_bytes()));
+        let copies =
+            self.config.settings.bounce_copy.iter().map(|copy| Bytes::copy_from_slice(copy.as_bytes()));
         let valid = Some(sender.clone()).filter(|sender| Mailbox::parse(sender).is_ok());
         let mut seen = BTreeSet::new();
         let is_new = |recipient: &Bytes| {

@@ -2,10 +2,10 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
+use super::Dispatcher;
 use super::books::Books;
 use super::deliveries::{Claim, Deliveries};
 use super::requests::Asked;
-use super::{Dispatcher, Progress};
 use crate::outbox::{Commit, MailId};
 use crate::queue::HopId;
 
@@ -32,7 +32,7 @@ pub(super) struct OpenRequests {
 impl OpenRequests {
     fn of(books: &Books) -> Self {
         let mut open = Self::default();
-        for asked in books.requests.iter() {
+        for asked in books.store.requests.iter() {
             let ids = match asked {
                 Asked::Scan => {
                     open.scans += 1;
@@ -81,7 +81,7 @@ impl Dispatcher {
     /// what is under way. Debug builds check after each call, or less often if much is under way.
     #[track_caller]
     pub fn check(&self) {
-        if self.books.progress == Progress::Drained {
+        if self.books.run.is_drained() {
             return;
         }
         let open = OpenRequests::of(&self.books);
@@ -95,18 +95,16 @@ impl Dispatcher {
     #[cfg(test)]
     pub(super) fn is_at_rest(&self) -> bool {
         let Self { books, deliveries, .. } = self;
-        match books.progress {
-            Progress::Drained => deliveries.is_idle(),
-            Progress::Working | Progress::Draining(_) => {
-                deliveries.is_at_rest() && books.queue.claimed_count() == 0 && books.commits.is_empty()
-            }
+        if books.run.is_drained() {
+            return deliveries.is_idle();
         }
+        deliveries.is_at_rest() && books.queue.claimed_count() == 0 && books.commits.is_empty()
     }
 
     /// Asserts the invariants where that costs little.
     pub(super) fn check_often(&self) {
         let size = self.books.queue.claimed_count() + self.deliveries.size();
-        if size <= EACH_TIME_LIMIT || self.books.requests.count().is_multiple_of(REQUESTS_PER_CHECK) {
+        if size <= EACH_TIME_LIMIT || self.books.store.requests.count().is_multiple_of(REQUESTS_PER_CHECK) {
             self.check();
         }
     }
@@ -134,9 +132,9 @@ fn check_held_mail(books: &Books, deliveries: &Deliveries) {
     let to_be_recorded = books.commits.all().flat_map(Commit::claims).chain(books.set_aside.with_verdicts());
     let expected: BTreeSet<MailId> = deliveries.undecided().chain(to_be_recorded).collect();
     assert_eq!(
-        books.held.mails().collect::<BTreeSet<_>>(),
+        books.store.held.mails().collect::<BTreeSet<_>>(),
         expected,
         "mail that the database holds, and mail that is worked on"
     );
-    assert!(books.held.is_released(), "the database is not told what was given up");
+    assert!(books.store.held.is_released(), "the database is not told what was given up");
 }

@@ -10,7 +10,6 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::Mode;
 use super::books::Books;
 use super::deliveries::Flights;
 use super::requests::Asked;
@@ -198,7 +197,8 @@ impl Books {
         course: Option<Arc<Course>>,
         failure: Failure,
     ) {
-        let is_held = failure.kind() == AttemptKind::Uncertain && self.settings.uncertain == Uncertain::Hold;
+        let is_held =
+            failure.kind() == AttemptKind::Uncertain && self.config.settings.uncertain == Uncertain::Hold;
         let (kind, charge) = match self.attempts.end_order(id) {
             _ if is_held => (FailureKind::Held, Charge::Holds),
             _ if failure.is_fatal() => (FailureKind::Permanent, Charge::Counts),
@@ -206,8 +206,8 @@ impl Books {
             None => (FailureKind::Temporary, Charge::Counts),
         };
         let attempt = Attempt { at: self.now.wall, recipient, course, result: failure };
-        self.tally.count_attempt(&attempt.facts());
-        let facts = self.held.facts(id);
+        self.outlet.tally.count_attempt(&attempt.facts());
+        let facts = self.store.held.facts(id);
         self.attempts.tried(id, self.now.monotonic);
         let outlook = self.outlook(id, &attempt, charge);
         self.event(Event::Failed { id, next_hop, attempt: attempt.clone(), kind, outlook, facts });
@@ -217,7 +217,7 @@ impl Books {
 
     /// Returns what becomes of a mail after a failed attempt, unless another program changes it before that is recorded.
     fn outlook(&self, id: MailId, attempt: &Attempt<Failure>, charge: Charge) -> Option<Outlook> {
-        let mut row = self.held.row(id)?.clone();
+        let mut row = self.store.held.row(id)?.clone();
         match charge {
             Charge::Counts => {
                 row.fail_count = row.fail_count.saturating_add(1);
@@ -247,7 +247,7 @@ impl Books {
             return;
         }
         let has_something =
-            !self.commits.pending.is_empty() || flights.has_marks() || self.suspects.has_marks();
+            !self.commits.pending.is_empty() || flights.has_marks() || self.store.suspects.has_marks();
         let is_due = self.commits.retry_at.map_or(has_something, |at| at <= self.now.monotonic);
         if !is_due {
             return;
@@ -256,7 +256,7 @@ impl Books {
         commit.warnings = if commit.failed.is_empty() { None } else { self.delay_warnings() };
         commit.reports = self.relay_reports(&commit.delivered);
         commit.flights = flights.take_marks();
-        commit.flights.extend(self.suspects.marks());
+        commit.flights.extend(self.store.suspects.marks());
         self.commits.in_flight = Some(commit.clone());
         self.ask(StoreRequest::Commit(commit), Asked::Commit);
     }
@@ -284,24 +284,25 @@ impl Books {
         let Some(mut commit) = self.commits.in_flight.take() else { return };
         self.set_refused_aside(&mut commit, refused, &not_noted.into_iter().collect());
         let given_up = commit.replaced.iter().flat_map(|replacement| &replacement.originals);
-        let mut facts: BTreeMap<MailId, MailFacts> = given_up.map(|id| (*id, self.held.facts(*id))).collect();
+        let mut facts: BTreeMap<MailId, MailFacts> =
+            given_up.map(|id| (*id, self.store.held.facts(*id))).collect();
         // A pass delivers what was there when it began.
-        let has_told = !(warned.is_empty() && reported.is_empty()) && self.mode == Mode::Daemon;
+        let has_told = !(warned.is_empty() && reported.is_empty()) && self.run.is_daemon();
         self.tell_warned(warned, &commit.failed);
         self.tell_reported(&reported, &commit.delivered);
-        commit.flights.iter().for_each(|mark| self.suspects.recorded(mark.flight));
-        commit.ids().for_each(|id| self.held.end_by_verdict(id));
+        commit.flights.iter().for_each(|mark| self.store.suspects.recorded(mark.flight));
+        commit.ids().for_each(|id| self.store.held.end_by_verdict(id));
         let is_other: BTreeSet<MailId> = changed.iter().map(|row| row.id).collect();
         for DeliveredMail { id, attempt, .. } in commit.delivered {
             if attempt.is_some() && !is_other.contains(&id) {
-                self.tally.mails.add(Fate::Delivered);
+                self.outlet.tally.mails.add(Fate::Delivered);
             }
-            self.suspects.forget(id);
+            self.store.suspects.forget(id);
             self.forget(id);
         }
         let mut unanswered: BTreeSet<MailId> = commit.failed.iter().map(|attempt| attempt.id).collect();
         // A one-shot pass makes one attempt for each mail.
-        let rows = if self.mode == Mode::Daemon { failed } else { Vec::new() };
+        let rows = if self.run.is_daemon() { failed } else { Vec::new() };
         for row in rows {
             unanswered.remove(&row.id);
             self.set_aside.end(row.id);
@@ -323,7 +324,7 @@ impl Books {
                 if not_replaced.contains(&id) {
                     self.requeue(id, QueueState::GivenUp);
                 } else {
-                    self.suspects.forget(id);
+                    self.store.suspects.forget(id);
                     self.forget(id);
                 }
             }
@@ -340,7 +341,7 @@ impl Books {
             );
             self.attempts.end_order(id);
             self.set_aside.end(id);
-            self.suspects.forget(id);
+            self.store.suspects.forget(id);
             self.attempts.tried(id, self.now.monotonic);
             self.reindex_row(&row);
         }
@@ -351,7 +352,7 @@ impl Books {
 
     /// Returns how the senders of late mail are told, if they are.
     fn delay_warnings(&mut self) -> Option<Box<DelayWarnings>> {
-        let settings = &self.settings;
+        let settings = &self.config.settings;
         if settings.delay_warnings.is_empty() {
             return None;
         }
@@ -385,9 +386,9 @@ impl Books {
         let recipient_of = |mail: &DeliveredMail| Some((mail.id, mail.attempt.as_ref()?.recipient.clone()));
         let recipients: BTreeMap<MailId, ShownAddress> = delivered.iter().filter_map(recipient_of).collect();
         for Reported { original, report } in reported {
-            self.tally.relay_reports = self.tally.relay_reports.saturating_add(1);
+            self.outlet.tally.relay_reports = self.outlet.tally.relay_reports.saturating_add(1);
             let recipient = recipients.get(original).map(ShownAddress::as_str).unwrap_or_default().into();
-            let (id, report, facts) = (*original, *report, self.held.facts(*original));
+            let (id, report, facts) = (*original, *report, self.store.held.facts(*original));
             self.event(Event::Relayed { id, recipient, report, facts });
         }
     }
@@ -400,10 +401,10 @@ impl Books {
         let recipients: BTreeMap<MailId, &ShownAddress> =
             failed.iter().map(|failed| (failed.id, &failed.attempt.recipient)).collect();
         for Warned { originals, warning } in warned {
-            self.tally.delay_warnings = self.tally.delay_warnings.saturating_add(1);
+            self.outlet.tally.delay_warnings = self.outlet.tally.delay_warnings.saturating_add(1);
             for id in originals {
                 let recipient = recipients.get(&id).map(|recipient| recipient.as_str()).unwrap_or_default();
-                let (recipient, facts) = (recipient.into(), self.held.facts(id));
+                let (recipient, facts) = (recipient.into(), self.store.held.facts(id));
                 self.event(Event::Warned { id, recipient, warning, facts });
             }
         }
@@ -421,15 +422,15 @@ impl Books {
         let to = to.map(|recipient| shortened_octets(recipient).into());
         let told: Vec<(MailId, Box<str>)> = bounces.iter().copied().zip(to).collect();
         let is_done = !told.is_empty() || replacement.bounce.is_none();
-        self.tally.bounces =
-            self.tally.bounces.saturating_add(u64::try_from(bounces.len()).unwrap_or(u64::MAX));
+        self.outlet.tally.bounces =
+            self.outlet.tally.bounces.saturating_add(u64::try_from(bounces.len()).unwrap_or(u64::MAX));
         for &id in &replacement.originals {
             let recipient = self.commits.recipients.remove(&id).unwrap_or_default();
             if !is_done || not_replaced.contains(&id) {
                 continue;
             }
             let facts = facts.remove(&id).unwrap_or_default();
-            self.tally.mails.add(replacement.fate(id));
+            self.outlet.tally.mails.add(replacement.fate(id));
             let expired = replacement.expired(id);
             self.event(match &replacement.bounce {
                 Some(_) => Event::Bounced { id, recipient, bounces: told.clone(), expired, facts },

@@ -45,7 +45,7 @@ impl Books {
     fn next_hop_of(&self, subject: &Subject) -> Option<NextHop> {
         match subject {
             Subject::NextHop(named) => {
-                let routed = self.policies.route(named.clone());
+                let routed = self.config.policies.route(named.clone());
                 Some(self.meant(&routed).unwrap_or(routed))
             }
             Subject::Mail(id) => self.queue.next_hop(self.queue.find(*id)?.hop).cloned(),
@@ -67,7 +67,7 @@ impl Books {
         if self.orders.taken().any(|mail| mail == id) {
             return Some(DatabaseWork::Order);
         }
-        self.requests.iter().find_map(|asked| match asked {
+        self.store.requests.iter().find_map(|asked| match asked {
             Asked::Claim(claim) => claim.ids.contains(&id).then_some(DatabaseWork::Read),
             Asked::Bounce { ids, .. } => ids.contains(&id).then_some(DatabaseWork::ReadForBounce),
             Asked::Recall { ids, .. } => ids.contains(&id).then_some(DatabaseWork::ReadAgain),

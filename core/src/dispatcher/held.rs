@@ -9,7 +9,6 @@ use alloc::vec::Vec;
 use super::books::Books;
 use crate::bounce::message_id;
 use crate::event::MailFacts;
-use crate::io::Output;
 use crate::outbox::{FailedMessage, MailId, Row};
 use crate::queue::QueueState;
 use crate::time::UnixTime;
@@ -76,6 +75,11 @@ impl Held {
         self.mails.get(&id).map(|held| &held.row)
     }
 
+    /// Takes the mail that was given up since the last release.
+    pub(super) fn take_given_up(&mut self) -> Vec<MailId> {
+        core::mem::take(&mut self.given_up)
+    }
+
     /// Whether everything that was given up is released.
     pub(super) fn is_released(&self) -> bool {
         self.given_up.is_empty()
@@ -95,22 +99,19 @@ impl Books {
             | QueueState::Held(_) => false,
         };
         if !is_kept {
-            self.held.give_up(id);
+            self.store.held.give_up(id);
         }
     }
 
     /// Releases the mail whose verdicts are set aside, at the end of the program: the next one finds it again.
     pub(super) fn release_set_aside(&mut self) {
-        let Self { held, set_aside, .. } = self;
-        set_aside.with_verdicts().for_each(|id| held.give_up(id));
+        let Self { store, set_aside, .. } = self;
+        set_aside.with_verdicts().for_each(|id| store.held.give_up(id));
         self.release();
     }
 
     /// Releases what was given up.
     pub(super) fn release(&mut self) {
-        if !self.held.is_released() {
-            let ids = core::mem::take(&mut self.held.given_up);
-            self.output(Output::Release(ids));
-        }
+        self.store.release(&mut self.outlet);
     }
 }

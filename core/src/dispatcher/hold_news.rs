@@ -38,11 +38,13 @@ impl HoldNews {
 impl Books {
     /// Tells which lines have begun to hold mail, unless more may be found soon.
     pub(super) fn tell_holds(&mut self) {
-        if self.hold_news.0.is_empty() || self.scan.is_scanning() || self.scan.rescan.is_under_way() {
+        if self.scan.hold_news.0.is_empty() || self.scan.is_scanning() || self.scan.rescan.is_under_way() {
             return;
         }
-        for (line, News { mails, first }) in core::mem::take(&mut self.hold_news.0) {
-            let Some(named) = self.hold_line(line).map(|line| line.named().to_string()) else { continue };
+        for (line, News { mails, first }) in core::mem::take(&mut self.scan.hold_news.0) {
+            let Some(named) = self.config.hold_line(line).map(|line| line.named().to_string()) else {
+                continue;
+            };
             let text = if mails == 1 {
                 format!("mail {first} is held by {named}")
             } else {
@@ -51,18 +53,13 @@ impl Books {
             self.note(Level::Info, text);
         }
     }
-
-    /// Returns the line of this number that holds mail.
-    pub(super) fn hold_line(&self, number: u32) -> Option<&HoldLine> {
-        self.settings.hold_lines.iter().find(|line| line.line == number)
-    }
 }
 
 impl Dispatcher {
     /// Returns the lines that hold mail, each with the number of mails that it holds; also those that hold none.
     pub fn held_by_lines(&self) -> Vec<(&HoldLine, usize)> {
         let counts: BTreeMap<u32, usize> = self.books.queue.held_by_lines().collect();
-        let lines = self.books.settings.hold_lines.iter();
+        let lines = self.books.config.settings.hold_lines.iter();
         lines.map(|line| (line, counts.get(&line.line).copied().unwrap_or(0))).collect()
     }
 }

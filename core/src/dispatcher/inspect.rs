@@ -130,7 +130,7 @@ impl Dispatcher {
     pub fn standing(&self) -> Standing {
         let Self { books, deliveries, .. } = self;
         Standing {
-            mails: books.queue.places(books.suspects.mails()),
+            mails: books.queue.places(books.store.suspects.mails()),
             connections: deliveries.connection_counts(),
             destinations: deliveries.destination_counts(&books.queue),
             pending_verdicts: books.commits.all().map(|commit| commit.ids().count()).sum(),
@@ -197,7 +197,7 @@ impl Dispatcher {
 
     /// Returns the connection for which an open claim was made.
     pub fn claimant(&self, request: RequestId) -> Option<ConnectionId> {
-        match self.books.requests.find(request)? {
+        match self.books.store.requests.find(request)? {
             Asked::Claim(Claim { connection, .. }) => Some(*connection),
             Asked::Scan
             | Asked::Rescan { .. }
@@ -214,7 +214,7 @@ impl Dispatcher {
     /// Returns the mail that the database holds for this dispatcher, as far as its answers and the outputs were passed on: see
     /// [`outbox`](crate::outbox#what-is-held).
     pub fn held(&self) -> impl Iterator<Item = MailId> {
-        self.books.held.mails()
+        self.books.store.held.mails()
     }
 
     /// Closes a connection as if others needed its slot, so that a record can be replayed where none do. Does nothing if the

@@ -6,6 +6,7 @@ mod books;
 mod bounces;
 mod check;
 mod commits;
+mod configuration;
 mod deliveries;
 mod explain;
 mod held;
@@ -13,10 +14,13 @@ mod hold_news;
 mod inspect;
 mod orders;
 mod outbox_scan;
+mod outlet;
 mod recent_attempts;
 mod requests;
 mod rescan;
+mod run;
 mod set_aside;
+mod store_side;
 mod survey;
 mod suspects;
 
@@ -34,6 +38,7 @@ pub use self::inspect::{
     TroubledHost,
 };
 use self::requests::{Asked, wrong_kind};
+use self::run::Progress;
 pub use self::survey::{Survey, SurveyRow};
 use crate::event::Level;
 use crate::io::{ConnectionId, Input, Output};
@@ -137,16 +142,6 @@ pub struct Dispatcher {
     has_given_up: bool,
 }
 
-/// The life of a dispatcher, from its start to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Progress {
-    Working,
-    /// A drain was requested at this instant.
-    Draining(Instant),
-    /// [`Output::Drained`] was put out.
-    Drained,
-}
-
 impl Dispatcher {
     /// Returns a dispatcher that has done nothing yet. All randomness comes from `seed`, including values that others must not
     /// guess, so take it from the operating system. `hosts` are the entries of `/etc/hosts`; it may be empty.
@@ -241,7 +236,7 @@ impl Dispatcher {
 
     /// Returns when to call [`Dispatcher::handle_timeout`], and why. `None` if only an input can change anything.
     pub fn poll_timeout(&self) -> Option<(Instant, TimeoutReason)> {
-        let drain = match self.books.progress {
+        let drain = match self.books.run.progress() {
             Progress::Working => None,
             Progress::Draining(since) if self.deliveries.is_idle() => Some(since + DRAIN_LIMIT),
             Progress::Draining(since) => Some(since + DRAIN_SESSIONS),
@@ -269,7 +264,7 @@ impl Dispatcher {
 
     /// Returns the counts of what has happened so far.
     pub fn tally(&self) -> Tally {
-        Tally { lookups: self.deliveries.lookups().clone(), ..self.books.tally.clone() }
+        Tally { lookups: self.deliveries.lookups().clone(), ..self.books.outlet.tally.clone() }
     }
 
     /// Returns the number of mails in the index, for tests and measurements.
@@ -280,7 +275,7 @@ impl Dispatcher {
     /// Drains all children until none has anything to say.
     fn pump(&mut self) {
         let Self { books, deliveries, .. } = self;
-        if books.progress == Progress::Drained {
+        if books.run.is_drained() {
             return;
         }
         loop {
@@ -311,7 +306,7 @@ impl Dispatcher {
 
     /// Matches an answer of the database with its request. This is the only place that does.
     fn answered(&mut self, request: RequestId, result: Result<StoreReply, StoreError>) {
-        let Some(asked) = self.books.requests.close(request) else { return };
+        let Some(asked) = self.books.store.requests.close(request) else { return };
         let Self { books, deliveries, .. } = self;
         let now = books.now.wall;
         // They were read before, and would be lost if further ones took their place.
@@ -325,33 +320,33 @@ impl Dispatcher {
                 books.rescanned(after, frontier, answer);
             }
             (Asked::Claim(claim), Ok(StoreReply::Claimed(answer))) => {
-                books.requests.succeeded();
-                books.held.begin(answer.rows(), now);
+                books.store.requests.succeeded();
+                books.store.held.begin(answer.rows(), now);
                 deliveries.claimed(books, claim, answer);
             }
             (&Asked::Data { hop, connection, .. }, Ok(StoreReply::Data(octets))) => {
-                books.requests.succeeded();
+                books.store.requests.succeeded();
                 deliveries.data_read(books, hop, connection, octets);
             }
             (Asked::Bounce { ids, .. }, Ok(StoreReply::Failed { messages, left_over, unreadable })) => {
-                books.requests.succeeded();
-                messages.iter().for_each(|message| books.held.begin_failed(message, now));
+                books.store.requests.succeeded();
+                messages.iter().for_each(|message| books.store.held.begin_failed(message, now));
                 books.failed_read(ids, messages, left_over, unreadable);
             }
             (Asked::Recall { ids, reason }, Ok(StoreReply::Recalled { rows, unreadable })) => {
-                books.requests.succeeded();
-                books.held.begin(&rows, now);
+                books.store.requests.succeeded();
+                books.store.held.begin(&rows, now);
                 deliveries.recalled(books, ids, reason, rows, unreadable);
             }
             (Asked::Commit, Ok(StoreReply::Committed(answer))) => {
-                books.requests.succeeded();
+                books.store.requests.succeeded();
                 let flights = deliveries.flights();
                 flights.recorded();
                 books.committed(answer);
                 deliveries.resume(books);
             }
             (Asked::Recover, Ok(StoreReply::Recovered(found))) => {
-                books.requests.succeeded();
+                books.store.requests.succeeded();
                 books.recovered(found);
             }
             (Asked::Orders, Ok(StoreReply::Orders(part))) => {
@@ -360,7 +355,7 @@ impl Dispatcher {
                 }
             }
             (Asked::CarryOut(step), Ok(StoreReply::CarriedOut(answer))) => {
-                books.requests.succeeded();
+                books.store.requests.succeeded();
                 books.order_carried_out(step, answer);
             }
             (_, Ok(_)) => self.store_failed(asked, wrong_kind()),
@@ -371,8 +366,8 @@ impl Dispatcher {
     /// Handles a failure of the database.
     fn store_failed(&mut self, asked: Asked, error: StoreError) {
         let Self { books, deliveries, .. } = self;
-        books.tally.store_errors = books.tally.store_errors.saturating_add(1);
-        let failures = books.requests.failed();
+        books.outlet.tally.store_errors = books.outlet.tally.store_errors.saturating_add(1);
+        let failures = books.store.requests.failed();
         match asked {
             Asked::Scan => books.scan_failed(&error),
             Asked::Rescan { after, .. } => books.rescan_failed(after),
@@ -390,7 +385,7 @@ impl Dispatcher {
             Asked::Recover => books.recovery_failed(&error),
             Asked::Orders | Asked::CarryOut(_) => books.order_failed(&error),
         }
-        let is_one_shot = books.mode != Mode::Daemon;
+        let is_one_shot = !books.run.is_daemon();
         if is_one_shot && failures >= ONE_SHOT_STORE_FAILURES && !books.is_draining() {
             self.has_given_up = true;
             self.drain();
@@ -399,15 +394,14 @@ impl Dispatcher {
 
     /// Makes all waiting mail ready, as the administrator orders.
     fn try_now(&mut self) {
-        if !self.books.is_draining() && self.books.mode == Mode::Daemon {
+        if !self.books.is_draining() && self.books.run.is_daemon() {
             self.deliveries.forget_troubles();
             self.books.try_now();
         }
     }
 
     fn drain(&mut self) {
-        if self.books.progress == Progress::Working {
-            self.books.progress = Progress::Draining(self.books.now.monotonic);
+        if self.books.run.drain(self.books.now.monotonic) {
             self.deliveries.close_all(&mut self.books);
         }
     }
@@ -416,9 +410,9 @@ impl Dispatcher {
         let Self { books, deliveries, .. } = self;
         let now = books.now.monotonic;
         let passed = |since: Instant, span: Duration| now >= since + span;
-        let is_done = match books.progress {
+        let is_done = match books.run.progress() {
             Progress::Working => {
-                books.mode != Mode::Daemon
+                !books.run.is_daemon()
                     && deliveries.is_idle()
                     && !deliveries.flights().has_marks()
                     && books.have_nothing_to_do()
@@ -431,7 +425,7 @@ impl Dispatcher {
                 }
                 // What the database is about to hold must be released.
                 let is_recorded = books.commits.is_empty() && !deliveries.flights().has_marks();
-                let is_over = deliveries.is_idle() && is_recorded && !books.requests.ask_for_mail();
+                let is_over = deliveries.is_idle() && is_recorded && !books.store.requests.ask_for_mail();
                 is_over || passed(since, DRAIN_LIMIT)
             }
             Progress::Drained => false,
@@ -441,7 +435,7 @@ impl Dispatcher {
                 books.note(Level::Error, loss);
             }
             books.release_set_aside();
-            books.progress = Progress::Drained;
+            books.run.end();
             books.output(Output::Drained);
         }
     }

@@ -172,7 +172,7 @@ impl Orders {
 impl Books {
     /// Asks for what is to be done next for orders, unless that is under way.
     pub(super) fn carry_out_orders(&mut self) {
-        let knows_its_mail = match self.mode {
+        let knows_its_mail = match self.run.mode() {
             Mode::Daemon if self.orders.backlog == Backlog::Unread => true,
             Mode::Daemon => self.scan.is_complete() && !self.scan.is_scanning(),
             Mode::CarryOutOrders => true,
@@ -193,7 +193,7 @@ impl Books {
     }
 
     fn order_terms(&self) -> RetryTerms {
-        RetryTerms::of(&self.settings, self.now.wall)
+        RetryTerms::of(&self.config.settings, self.now.wall)
     }
 
     fn ask_step(&mut self, step: OrderStep) {
@@ -215,7 +215,7 @@ impl Books {
             return false;
         }
         let is_new = !self.orders.open.contains_key(&number);
-        let stands = self.mode == Mode::CarryOutOrders && effect == OrderEffect::TryNow;
+        let stands = self.run.is_for_orders() && effect == OrderEffect::TryNow;
         if stands {
             next = OrderPlace::End;
         }
@@ -284,7 +284,7 @@ impl Books {
             return false;
         }
         self.set_aside.end(id);
-        self.held.give_up(id);
+        self.store.held.give_up(id);
         self.queue.set_state(id, QueueState::Claimed);
         true
     }
@@ -296,7 +296,7 @@ impl Books {
         let effect = self.orders.open.get(&step.order).map(|order| order.effect);
         let arrived = if step.is_last() || !is_open { self.orders.end(step.order) } else { BTreeSet::new() };
         let found: BTreeSet<MailId> = rows.iter().map(|row| row.id).collect();
-        done.iter().filter(|id| !found.contains(id)).for_each(|_| self.tally.mails.add(Fate::Removed));
+        done.iter().filter(|id| !found.contains(id)).for_each(|_| self.outlet.tally.mails.add(Fate::Removed));
         for &id in step.mails.iter().filter(|id| !found.contains(id)) {
             self.forget(id);
         }
@@ -335,7 +335,7 @@ impl Books {
             self.scan.scan_again_soon(self.now.monotonic);
         }
         // A single pass gives up after some failures.
-        self.orders.has_failed = self.mode != Mode::CarryOutOrders;
+        self.orders.has_failed = !self.run.is_for_orders();
         self.orders.look();
     }
 

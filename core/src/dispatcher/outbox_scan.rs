@@ -10,6 +10,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use super::books::Books;
+use super::hold_news::HoldNews;
 use super::requests::Asked;
 use super::rescan::Rescan;
 use super::set_aside::Undone;
@@ -50,6 +51,8 @@ pub(super) struct OutboxScan {
     changes: u64,
     /// The rescan of known rows.
     pub(super) rescan: Rescan,
+    /// The mail that was found to be held by lines.
+    pub(super) hold_news: HoldNews,
     /// Mail that the administrator wants tried now. It becomes ready in portions.
     called_up: Vec<MailId>,
     key_basis: u64,
@@ -68,6 +71,7 @@ impl OutboxScan {
             data_version: None,
             changes: 0,
             rescan: Rescan::default(),
+            hold_news: HoldNews::default(),
             called_up: Vec::new(),
             key_basis,
         }
@@ -181,7 +185,7 @@ impl OutboxScan {
 impl Books {
     /// Returns whether the outbox may be looked at.
     pub(super) fn may_look(&self) -> bool {
-        self.mode != Mode::CarryOutOrders && self.suspects.are_known()
+        !self.run.is_for_orders() && self.store.suspects.are_known()
     }
 
     /// Requests new rows.
@@ -221,7 +225,7 @@ impl Books {
             return self.scan_new();
         }
         if self.scan.next_scan <= self.now.monotonic {
-            self.scan.next_scan = self.now.monotonic + self.settings.interval;
+            self.scan.next_scan = self.now.monotonic + self.config.settings.interval;
             self.bounces.resume_postponed();
             self.orders.look_again();
         }
@@ -253,7 +257,7 @@ impl Books {
     fn index_as(&mut self, row: &Row, known: Option<IndexEntry>) {
         let state = self.queue_state_of(row.id, self.retry_state_of(row));
         let named = Envelope::parse(row).ok().map(|envelope| envelope.next_hop);
-        let is_wanted = match &self.mode {
+        let is_wanted = match self.run.mode() {
             Mode::Daemon => true,
             Mode::CarryOutOrders => false,
             Mode::GenerateBounces => state == QueueState::GivenUp,
@@ -267,7 +271,7 @@ impl Books {
         if !is_wanted {
             return self.forget(row.id);
         }
-        let next_hop = named.map(|named| self.policies.route(named));
+        let next_hop = named.map(|named| self.config.policies.route(named));
         if state == QueueState::Ready
             && known
                 .is_some_and(|known| known.is_ready() && next_hop.as_ref() == self.queue.next_hop(known.hop))
@@ -282,7 +286,7 @@ impl Books {
         // A scan need not have returned the row: it passes over mail that was taken, and other mail may stand in its place now.
         self.scan.pass_frontier(row.id);
         let hop = self.queue.insert(row.id, next_hop.as_ref(), key, state);
-        self.hold_news.note(row.id, known.map(|known| known.queue_state()), state);
+        self.scan.hold_news.note(row.id, known.map(|known| known.queue_state()), state);
         self.queue.suppose(hop, if row.fail_count == 0 { Prospect::Fresh } else { Prospect::Failed });
         self.note_queue_state(hop, key, state);
         if let Some(before) = known.filter(|known| (known.hop, known.key) != (hop, key)) {
@@ -303,18 +307,18 @@ impl Books {
         }
         self.give_up_unless_kept(id, state);
         self.queue.set_state(id, state);
-        self.hold_news.note(id, Some(known.queue_state()), state);
+        self.scan.hold_news.note(id, Some(known.queue_state()), state);
         self.note_queue_state(hop, key, state);
     }
 
     /// Forgets a mail: it is gone, or not ours to deliver.
     pub(super) fn forget(&mut self, id: MailId) {
         self.set_aside.end(id);
-        self.held.give_up(id);
+        self.store.held.give_up(id);
         self.orders.forget(id);
         // A one-shot pass also forgets what is still there.
-        if self.mode == Mode::Daemon {
-            self.suspects.forget(id);
+        if self.run.is_daemon() {
+            self.store.suspects.forget(id);
         }
         let Some(IndexEntry { hop, key, .. }) = self.queue.find(id) else { return };
         self.attempts.end_order(id);

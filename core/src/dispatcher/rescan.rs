@@ -5,7 +5,6 @@
 
 use alloc::collections::BTreeSet;
 
-use super::Mode;
 use super::books::Books;
 use super::requests::Asked;
 use super::set_aside::Undone;
@@ -98,8 +97,8 @@ impl Rescan {
 impl Books {
     /// Returns when the rescan has something to do.
     pub(super) fn rescan_due(&self) -> Option<Instant> {
-        let may_rescan = self.mode == Mode::Daemon && self.scan.is_complete() && !self.is_draining();
-        self.scan.rescan.due(self.settings.interval).filter(|_| may_rescan)
+        let may_rescan = self.run.is_daemon() && self.scan.is_complete() && !self.is_draining();
+        self.scan.rescan.due(self.config.settings.interval).filter(|_| may_rescan)
     }
 
     /// Requests a slice of the known rows, if one is due.
@@ -107,7 +106,7 @@ impl Books {
         if self.rescan_due().is_none() {
             return;
         }
-        if let Some(after) = self.scan.rescan.take_due(self.now.monotonic, self.settings.interval) {
+        if let Some(after) = self.scan.rescan.take_due(self.now.monotonic, self.config.settings.interval) {
             let asked = Asked::Rescan { after, frontier: self.scan.frontier() };
             self.ask(StoreRequest::Scan { after, limit: SLICE_LIMIT_ROWS }, asked);
         }
@@ -147,7 +146,7 @@ impl Books {
     /// Returns how long the rescan may pause after each slice to be complete within half an interval.
     fn longest_pause(&self) -> Duration {
         let slices = self.queue.len().div_ceil(SLICE_LIMIT_ROWS as usize).max(1);
-        self.settings.interval / 2 / u32::try_from(slices).unwrap_or(u32::MAX)
+        self.config.settings.interval / 2 / u32::try_from(slices).unwrap_or(u32::MAX)
     }
 }
 

@@ -8,7 +8,6 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::Mode;
 use super::books::Books;
 use crate::attempt::{Acceptance, Attempt};
 use crate::event::Level;
@@ -190,7 +189,7 @@ impl Books {
         if matches!(undone, Undone::Indexing) {
             return self.cannot_be_indexed(id, &text);
         }
-        if self.mode != Mode::Daemon {
+        if !self.run.is_daemon() {
             self.note(Level::Error, text);
             return self.forget(id);
         }
@@ -230,7 +229,7 @@ impl Books {
         let known = self.queue.find(id);
         if self.set_aside.entries.contains_key(&id)
             || known.is_some_and(|known| known.is_claimed())
-            || self.mode != Mode::Daemon
+            || !self.run.is_daemon()
         {
             return;
         }
@@ -282,7 +281,7 @@ impl Books {
     /// Returns an undecided mail to the queue. `tried` says whether its transaction had begun.
     pub(super) fn return_undecided(&mut self, id: MailId, tried: bool) {
         match (self.set_aside.contains(id), tried) {
-            (true, _) if self.mode != Mode::Daemon => self.forget(id),
+            (true, _) if !self.run.is_daemon() => self.forget(id),
             (true, _) => self.requeue(id, QueueState::SetAside),
             (false, true) => self.requeue(id, QueueState::ReadyAgain),
             (false, false) => self.requeue(id, QueueState::Ready),

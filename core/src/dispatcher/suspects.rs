@@ -132,9 +132,9 @@ impl Suspects {
 impl Books {
     /// Asks for the flights that earlier runs have left behind, if that was not done.
     pub(super) fn recover(&mut self) {
-        if self.suspects.ask_at().is_some_and(|at| at <= self.now.monotonic) && !self.is_draining() {
-            self.suspects.recovery = Recovery::Asked;
-            let uncertain = self.settings.uncertain;
+        if self.store.suspects.ask_at().is_some_and(|at| at <= self.now.monotonic) && !self.is_draining() {
+            self.store.suspects.recovery = Recovery::Asked;
+            let uncertain = self.config.settings.uncertain;
             self.ask(StoreRequest::Recover { uncertain }, Asked::Recover);
         }
     }
@@ -144,17 +144,17 @@ impl Books {
             Level::Error,
             format!("cannot find out which mail may have arrived already, trying again: {error}"),
         );
-        self.suspects.recovery = Recovery::At(self.now.monotonic + RECOVERY_RETRY);
+        self.store.suspects.recovery = Recovery::At(self.now.monotonic + RECOVERY_RETRY);
     }
 
     /// Tells which mail is suspected, and begins to look at mail.
     pub(super) fn recovered(&mut self, found: Vec<FoundFlight>) {
-        self.suspects.recovery = Recovery::Done;
+        self.store.suspects.recovery = Recovery::Done;
         for flight in found {
             let about = if flight.is_held { EventName::Held } else { EventName::Uncertain };
             self.note_about(about, Level::Warning, flight.to_string());
             if !flight.is_held {
-                self.suspects.add(flight);
+                self.store.suspects.add(flight);
             }
         }
         self.scan_new();

@@ -48,7 +48,7 @@ impl Deliveries {
         }
         let first = delivery.take_first(connection);
         // It is held by the claim for the connection that refused it, and is claimed again.
-        first.iter().for_each(|&id| books.held.give_up(id));
+        first.iter().for_each(|&id| books.store.held.give_up(id));
         // Mail that another connection refused is retried before the slot is left to others.
         if first.is_empty()
             && (self.retire_surplus(hop, connection) || self.must_give_up_slot(books, hop, connection))
@@ -262,7 +262,7 @@ impl Books {
                     if Some(&envelope.next_hop) == self.queue.next_hop(hop) && self.may_be_tried(&row) =>
                 {
                     reverse_path = envelope.reverse_path;
-                    self.tally.count_claimed(&row, self.now.wall);
+                    self.outlet.tally.count_claimed(&row, self.now.wall);
                     recipients.push(Recipient {
                         id: row.id,
                         mailbox: envelope.recipient,

@@ -32,10 +32,10 @@ impl Deliveries {
         let hop = books.queue.hop_of(next_hop);
         let candidate = hop.and_then(|hop| self.destinations.delivery(hop)?.candidate());
         let of_relay = match subject {
-            Subject::NextHop(named) => books.policies.decision_of_relay(named),
+            Subject::NextHop(named) => books.config.policies.decision_of_relay(named),
             Subject::Mail(_) => None,
         };
-        let others = books.policies.decisions(next_hop, candidate.map(|candidate| &candidate.host));
+        let others = books.config.policies.decisions(next_hop, candidate.map(|candidate| &candidate.host));
         DestinationExplanation {
             next_hop: next_hop.clone(),
             activity: hop.map_or(Activity::Nothing, |hop| self.activity(books, hop)),
@@ -54,7 +54,7 @@ impl Deliveries {
             QueueState::Waiting(_) if books.scan.is_called_up(id) => Waiting::Ordered,
             QueueState::Waiting(time) => Waiting::ForTime(time),
             QueueState::Held(holder) => {
-                Waiting::Held(holder.line().and_then(|line| books.hold_line(line)).cloned())
+                Waiting::Held(holder.line().and_then(|line| books.config.hold_line(line)).cloned())
             }
             QueueState::GivenUp => Waiting::ForBounce,
             QueueState::SetAside => Waiting::SetAside(books.set_aside.ends_at(id)),
@@ -192,7 +192,7 @@ impl Deliveries {
     pub(super) fn policy_of(&self, books: &Books, hop: Option<HopId>, next_hop: &NextHop) -> Policy {
         let destination = hop.and_then(|hop| self.destinations.get(hop));
         let known = destination.map(|destination| destination.policy().clone());
-        known.unwrap_or_else(|| (*books.policies.of_hop(next_hop)).clone())
+        known.unwrap_or_else(|| (*books.config.policies.of_hop(next_hop)).clone())
     }
 
     fn known_limits(&self, hop: Option<HopId>, next_hop: &NextHop) -> Option<&Limits> {
@@ -224,7 +224,7 @@ impl Deliveries {
         });
         CandidateExplanation {
             places: self.slots.places_at(&candidate),
-            decisions: books.policies.decisions(next_hop, Some(&candidate.host)),
+            decisions: books.config.policies.decisions(next_hop, Some(&candidate.host)),
             trouble,
             is_slow: self.reachability.is_slow(candidate.remote, now),
             no_pipelining: self.reachability.no_pipelining(candidate.remote, now),
@@ -243,7 +243,10 @@ fn held_of(books: &Books, hop: HopId) -> Vec<(HoldLine, usize)> {
             *counts.entry(line).or_default() += 1;
         }
     }
-    counts.into_iter().filter_map(|(line, count)| Some((books.hold_line(line)?.clone(), count))).collect()
+    counts
+        .into_iter()
+        .filter_map(|(line, count)| Some((books.config.hold_line(line)?.clone(), count)))
+        .collect()
 }
 
 /// Counts the mail of a next hop, which looks at all mail in the index.

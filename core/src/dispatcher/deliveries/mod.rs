@@ -322,7 +322,7 @@ impl Deliveries {
                 && let Some(next_hop) = books.queue.next_hop(hop).cloned()
             {
                 let now = books.now.monotonic;
-                let last_server = books.suspects.last_server(&next_hop);
+                let last_server = books.store.suspects.last_server(&next_hop);
                 let delivery = Delivery::new(next_hop, self.rng.fork(), now, last_server);
                 self.destinations.begin_pass(hop, delivery);
                 self.with_delivery(books, hop, Delivery::start);
@@ -412,7 +412,7 @@ impl Deliveries {
                 probe_connections,
                 changes: books.scan.changes(),
                 room_for_taken: books.commits.room_for_taken(),
-                notes_mail: books.settings.uncertain != Uncertain::Off,
+                notes_mail: books.config.settings.uncertain != Uncertain::Off,
             },
             reachability: &self.reachability,
             slots: &mut self.slots,
@@ -425,8 +425,8 @@ impl Deliveries {
         let mut cx = DeliveryContext {
             now,
             wall: books.now.wall_millis(),
-            settings: &books.settings,
-            policies: &books.policies,
+            settings: &books.config.settings,
+            policies: &books.config.policies,
             watch: &self.watch,
             hosts: &self.hosts,
             reachability: &self.reachability,
@@ -475,9 +475,9 @@ impl Deliveries {
                 self.note_established(books, connection, tls);
                 self.want_transactions(books, hop, connection);
             }
-            DeliveryOutput::NotOpened(failure) => books.tally.connections_failed.add(failure),
+            DeliveryOutput::NotOpened(failure) => books.outlet.tally.connections_failed.add(failure),
             DeliveryOutput::TransactionEnded { course, is_delivered } => {
-                books.tally.count_transaction(course.as_deref(), is_delivered);
+                books.outlet.tally.count_transaction(course.as_deref(), is_delivered);
             }
             DeliveryOutput::WantData { connection, id, offset, limit } => {
                 let limit = limit.min(u32::try_from(DATA_CHUNK_OCTETS).unwrap_or(u32::MAX));
@@ -524,8 +524,8 @@ impl Deliveries {
         let DeliveredMail { id, attempt, .. } = &mail;
         self.flights.end(*id);
         if let Some(attempt) = attempt {
-            books.tally.count_attempt(&attempt.facts());
-            let facts = books.held.facts(*id);
+            books.outlet.tally.count_attempt(&attempt.facts());
+            let facts = books.store.held.facts(*id);
             books.event(Event::Delivered { id: *id, attempt: attempt.clone(), facts });
         }
         self.note_taken_mail(books, hop);

@@ -6,7 +6,6 @@ use alloc::string::ToString as _;
 use super::Deliveries;
 use super::destination::Pause;
 use crate::attempt::Failure;
-use crate::dispatcher::Mode;
 use crate::dispatcher::books::Books;
 use crate::event::{Event, EventName};
 use crate::explanation::PauseReason;
@@ -51,7 +50,7 @@ impl Deliveries {
             EventName::Connection,
             format!("mail to {next_hop} has to wait, without a failed attempt: {why}"),
         ));
-        if books.mode == Mode::Daemon {
+        if books.run.is_daemon() {
             let until = books.now.monotonic + span;
             return self.destinations.pause(hop, Pause { until, why });
         }

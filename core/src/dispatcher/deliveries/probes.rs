@@ -168,9 +168,9 @@ impl Deliveries {
             return books.output(Output::Answer(id, Answer::Probed(Box::new(verdict))));
         }
         let (rng, now) = (self.rng.fork(), books.now.monotonic);
-        let next_hop = books.policies.route(probe.next_hop.clone());
-        let last_server = books.suspects.last_server(&next_hop);
-        let run = Run::new(probe, &books.settings, Delivery::new(next_hop, rng, now, last_server));
+        let next_hop = books.config.policies.route(probe.next_hop.clone());
+        let last_server = books.store.suspects.last_server(&next_hop);
+        let run = Run::new(probe, &books.config.settings, Delivery::new(next_hop, rng, now, last_server));
         self.inquiries.probes.open.insert(id, run);
         self.with_probe(books, id, Delivery::start);
     }
@@ -288,7 +288,7 @@ impl Deliveries {
             wall: books.now.wall_millis(),
             settings: &run.settings,
             watch: &self.watch,
-            policies: &books.policies,
+            policies: &books.config.policies,
             hosts: &self.hosts,
             reachability: &self.reachability,
             admission: &mut admission,
@@ -396,7 +396,7 @@ impl Deliveries {
                 self.remark(books, id, None, text);
             }
             DeliveryOutput::WantTransactions(connection, tls) => self.serve_probe(books, id, connection, tls),
-            DeliveryOutput::NotOpened(failure) => books.tally.connections_failed.add(failure),
+            DeliveryOutput::NotOpened(failure) => books.outlet.tally.connections_failed.add(failure),
             DeliveryOutput::Accepted(acceptance) => {
                 self.judge_probe(id, ProbeVerdict::Accepted(acceptance));
             }
@@ -429,7 +429,7 @@ impl Deliveries {
     /// Gives a connection on which mail could be sent what is to be asked, or ends it.
     fn serve_probe(&mut self, books: &mut Books, id: InquiryId, connection: ConnectionId, tls: Option<Tls>) {
         if let Some(open) = self.slots.establish(connection) {
-            books.tally.count_connection(open.tls, tls);
+            books.outlet.tally.count_connection(open.tls, tls);
         }
         let Some(run) = self.inquiries.probes.open.get_mut(&id) else { return };
         if run.question.is_none() && run.verdict.is_none() {

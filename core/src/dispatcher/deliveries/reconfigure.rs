@@ -15,14 +15,14 @@ use crate::watch::Watch;
 impl Deliveries {
     /// Goes by the settings of the books, which were these before.
     pub(in crate::dispatcher) fn reconfigure(&mut self, books: &mut Books, before: &Settings) {
-        let after = &books.settings;
+        let after = &books.config.settings;
         let now = books.now.monotonic;
         self.resolver.reconfigure(now, after.resolver.clone());
         self.slots.reconfigure(after, DELIVERY_LIMIT);
         let server_end = now + books.rules().interval().max(MIN_RETRY_INTERVAL);
-        let rate_end = (Policies::of(before) != books.policies).then_some(now);
+        let rate_end = (Policies::of(before) != books.config.policies).then_some(now);
         self.destinations.shorten_pauses(server_end, rate_end);
-        self.destinations.reconfigure(&books.queue, &books.policies);
+        self.destinations.reconfigure(&books.queue, &books.config.policies);
         let is_another_talk = talk(before) != talk(after);
         let hops: Vec<HopId> = self.destinations.active().map(|(hop, _)| hop).collect();
         for &hop in &hops {

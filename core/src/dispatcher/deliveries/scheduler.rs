@@ -10,7 +10,6 @@ use super::destinations::AtWork;
 use super::host_slots::{SlotRefusal, SlotRequest, size};
 use crate::attempt::Setback;
 use crate::delivery::Delivery;
-use crate::dispatcher::Mode;
 use crate::dispatcher::books::Books;
 use crate::event::{Event, EventName};
 use crate::fair_queue::Prospect;
@@ -62,8 +61,8 @@ impl Deliveries {
                     },
                     Some(NextHop::Literal(_)) | None => false,
                 };
-                let Books { queue, policies, now, .. } = books;
-                self.destinations.settle(hop, queue, policies, needs_answer, now.monotonic);
+                let Books { queue, config, now, .. } = books;
+                self.destinations.settle(hop, queue, &config.policies, needs_answer, now.monotonic);
             }
         }
     }
@@ -163,7 +162,7 @@ impl Deliveries {
             return;
         }
         self.destinations.update(hop, Destination::end_refusing);
-        let is_kept = books.mode == Mode::Daemon
+        let is_kept = books.run.is_daemon()
             && !self.slots.is_needed(connection)
             && self.slots.wanting_more_count() == 0
             && self.has_room_for_delivery();
@@ -179,7 +178,7 @@ impl Deliveries {
     /// Records that a connection accepts mail.
     pub(super) fn note_established(&mut self, books: &mut Books, connection: ConnectionId, tls: Option<Tls>) {
         let Some(open) = self.slots.establish(connection) else { return };
-        books.tally.count_connection(open.tls, tls);
+        books.outlet.tally.count_connection(open.tls, tls);
         if self.reachability.note_agreement(open.remote, open.tls) {
             self.slots.announce_news(open.remote);
         }
@@ -215,7 +214,7 @@ impl Deliveries {
 
     /// Reduces the number of connections of a destination that pushes back.
     pub(super) fn note_pushback(&mut self, books: &mut Books, hop: HopId, connection: ConnectionId) {
-        books.tally.pushbacks = books.tally.pushbacks.saturating_add(1);
+        books.outlet.tally.pushbacks = books.outlet.tally.pushbacks.saturating_add(1);
         let Some(delivery) = self.destinations.delivery(hop) else { return };
         let connections = u32::try_from(delivery.connection_count()).unwrap_or(u32::MAX).saturating_add(1);
         let opened = self.slots.connection(connection).map(|open| open.since);
@@ -335,7 +334,7 @@ impl Deliveries {
     /// because it may be replayed where the slots are not needed.
     fn part(&mut self, books: &mut Books) -> bool {
         let mut moved = false;
-        while !books.settings.trace
+        while !books.config.settings.trace
             && !self.slots.has_slot()
             && self.slots.waiting_count() > 0
             && let Some(connection) = self.destinations.wait_lists().first_parting()

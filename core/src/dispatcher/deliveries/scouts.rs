@@ -54,7 +54,7 @@ impl Deliveries {
         next_hop: Option<NextHop>,
     ) {
         let way = next_hop.map(|next_hop| {
-            let last_server = books.suspects.last_server(&next_hop);
+            let last_server = books.store.suspects.last_server(&next_hop);
             let scout = Scout::new(next_hop.clone(), self.rng.fork(), last_server);
             (next_hop, scout)
         });
@@ -79,7 +79,7 @@ impl Deliveries {
     pub(super) fn answer_scout(&mut self, books: &Books, lookup: LookupId, answer: resolver::Answer) {
         let Some(id) = self.inquiries.scouts.end_lookup(lookup) else { return };
         if let Some(Asked { way: Some((_, scout)), .. }) = self.inquiries.scouts.open.get_mut(&id) {
-            scout.handle_answer(answer, &books.settings, &books.policies);
+            scout.handle_answer(answer, &books.config.settings, &books.config.policies);
             self.advance_scout(books, id);
         }
     }
@@ -88,7 +88,7 @@ impl Deliveries {
         let now = books.now.monotonic;
         let Some(asked) = self.inquiries.scouts.open.get_mut(&id) else { return };
         let step = asked.way.as_mut().map_or(ScoutStep::Done, |(_, scout)| {
-            scout.advance(&books.policies, &self.hosts, &self.reachability, now)
+            scout.advance(&books.config.policies, &self.hosts, &self.reachability, now)
         });
         // A person waits for it.
         let prospect = Prospect::Fresh;

@@ -20,7 +20,7 @@ fn claiming() -> (World, i64) {
 fn a_claim_that_nobody_waits_for_is_noticed() {
     let (mut world, _) = claiming();
     for number in 0..100 {
-        world.dispatcher.books.requests.close(RequestId(number));
+        world.dispatcher.books.store.requests.close(RequestId(number));
     }
     world.dispatcher.check();
 }

@@ -34,7 +34,7 @@ fn two_destinations(lines: &[PolicyLine], mails: usize) -> World {
 }
 
 fn change(world: &mut World, lines: &[PolicyLine]) {
-    let settings = Settings { destinations: lines.into(), ..world.dispatcher.books.settings.clone() };
+    let settings = Settings { destinations: lines.into(), ..world.dispatcher.books.config.settings.clone() };
     world.input(Input::Settings(Box::new(settings)));
 }
 

@@ -140,7 +140,7 @@ fn a_long_queue_for_a_dead_destination_costs_the_others_nothing() {
     world.input(Input::OutboxChanged);
     world.run_for(Duration::from_secs(1));
     assert_eq!(world.server("192.0.2.2").accepted.len(), 1);
-    let open = world.dispatcher.books.requests.len();
+    let open = world.dispatcher.books.store.requests.len();
     assert!(open <= 2, "nothing is read for mail that goes nowhere: {open}");
     // The failures of all are recorded, and meanwhile others get their mail too.
     world.run_for(Duration::from_millis(29_100));

@@ -15,7 +15,7 @@ fn holding(lines: &[HoldLine]) -> Settings {
 }
 
 fn take(world: &mut World, lines: &[HoldLine]) {
-    let settings = Settings { hold_lines: lines.into(), ..world.dispatcher.books.settings.clone() };
+    let settings = Settings { hold_lines: lines.into(), ..world.dispatcher.books.config.settings.clone() };
     world.input(Input::Settings(Box::new(settings)));
 }
 

@@ -16,7 +16,7 @@ fn world(settings: Settings, mails: usize) -> World {
 
 /// The administrator changes something.
 fn change(world: &mut World, change: impl FnOnce(&mut Settings)) {
-    let mut settings = world.dispatcher.books.settings.clone();
+    let mut settings = world.dispatcher.books.config.settings.clone();
     change(&mut settings);
     world.input(Input::Settings(Box::new(settings)));
 }

@@ -36,9 +36,9 @@ fn a_connection_ends_after_as_many_messages_as_its_server_accepts() {
         (Some(2), "250-mx\r\n250 LIMITS MAILMAX=0", 2),
     ] {
         let mut world = relay_with(ehlo);
-        world.dispatcher.books.settings.policy.messages = own;
-        world.dispatcher.books.settings.policy.concurrency = 1;
-        let settings = world.dispatcher.books.settings.clone();
+        world.dispatcher.books.config.settings.policy.messages = own;
+        world.dispatcher.books.config.settings.policy.concurrency = 1;
+        let settings = world.dispatcher.books.config.settings.clone();
         world.input(Input::Settings(Box::new(settings)));
         for number in 0..7 {
             mail(&mut world, "x@a.example", &format!("{number}"));

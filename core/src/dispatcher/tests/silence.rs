@@ -127,7 +127,7 @@ fn last_resorts_leave_places_to_others_also_when_the_limit_is_lowered() {
     mute(&mut world, 60, 1, "EHLO");
     world.input(Input::OutboxChanged);
     world.run_for(Duration::from_secs(400));
-    let settings = Settings { concurrency: 2, ..world.dispatcher.books.settings.clone() };
+    let settings = Settings { concurrency: 2, ..world.dispatcher.books.config.settings.clone() };
     world.input(Input::Settings(Box::new(settings)));
     for _ in 0..5 {
         assert_served_within(&mut world, 32);

@@ -201,12 +201,12 @@ impl World {
         if self.drained_at.is_some() {
             return true;
         }
-        if self.dispatcher.books.mode != Mode::Daemon {
+        if !self.dispatcher.books.run.is_daemon() {
             return false;
         }
         let timer = self.dispatcher.poll_timeout().map(|(_, reason)| reason);
         self.happenings.is_empty()
-            && self.dispatcher.books.requests.is_empty()
+            && self.dispatcher.books.store.requests.is_empty()
             && matches!(timer, Some(TimeoutReason::Scan | TimeoutReason::MailDue))
             && self.dispatcher.poll_timeout().is_some_and(|(at, _)| at > self.now.monotonic)
             && self.dispatcher.is_at_rest()
