@@ -14,7 +14,7 @@ use crate::time::{Duration, UnixTime};
 use crate::tls::{Tls, TlsVersion};
 
 /// The counts of a dispatcher.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Attempts, each on one mail, by their result.
     pub attempts: Counts<AttemptResult>,
@@ -23,31 +23,45 @@ pub struct Tally {
     /// Mail that has left the outbox for good, by the reason. It counts once the database has recorded it. What an earlier
     /// process has delivered does not count.
     pub mails: Counts<Fate>,
-    /// Mail that was put into the outbox as a bounce.
-    pub bounces: u64,
-    /// Mail that was put into the outbox to tell a sender that other mail is late.
-    pub delay_warnings: u64,
-    /// Reports to senders that their mail was delivered to a server that offers no DSN.
-    pub relay_reports: u64,
+    /// Mail that was put into the outbox to tell senders what became of theirs.
+    pub reports: ReportCounts,
     /// Transactions that servers have answered, for at least one recipient, by taking the message or by refusing it.
     pub transactions: u64,
     /// Octets of the messages that servers have taken, as they are stored: once for each transaction, however many recipients it
     /// has. Only as far as attempts [tell how they went](crate::settings::Settings::tells_course).
     pub delivered_octets: u64,
-    /// Connections on which mail could be sent, by what protects them.
-    pub connections_opened: Counts<TlsMode>,
-    /// Connections for mail that came to nothing before that, by the reason.
-    pub connections_failed: Counts<ConnectionFailure>,
-    /// How often a server has shown that it wants fewer connections.
-    pub pushbacks: u64,
-    /// TLS sessions on which mail could be sent.
-    pub tls_sessions: Counts<TlsSession>,
+    /// Connections for mail.
+    pub connections: ConnectionTally,
     /// Questions to the resolver, such as for the MX records of a name, by their outcome.
     pub lookups: Counts<LookupResult>,
     /// Requests that the database has refused.
     pub store_errors: u64,
     /// How long mail was waited for, and what for.
     pub delays: Delays,
+}
+
+/// How much mail was put into the outbox to tell senders what became of theirs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReportCounts {
+    /// Bounces.
+    pub bounces: u64,
+    /// Warnings that mail is late.
+    pub delay_warnings: u64,
+    /// Reports that mail was delivered to a server that offers no DSN.
+    pub relay_reports: u64,
+}
+
+/// The counts of connections for mail.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionTally {
+    /// Those on which mail could be sent, by what protects them.
+    pub opened: Counts<TlsMode>,
+    /// Those that came to nothing before that, by the reason.
+    pub failed: Counts<ConnectionFailure>,
+    /// How often a server has shown that it wants fewer of them.
+    pub pushbacks: u64,
+    /// TLS sessions on which mail could be sent.
+    pub tls_sessions: Counts<TlsSession>,
 }
 
 /// The result of an attempt.
@@ -269,31 +283,44 @@ impl Histogram {
     }
 }
 
-impl Default for Tally {
+impl Default for Delays {
     fn default() -> Self {
         let short = || Histogram::new(&SHORT_BOUNDS);
-        Self {
-            attempts: Counts::default(),
-            failures: Counts::default(),
-            mails: Counts::default(),
-            bounces: 0,
-            delay_warnings: 0,
-            relay_reports: 0,
-            transactions: 0,
-            delivered_octets: 0,
-            connections_opened: Counts::default(),
-            connections_failed: Counts::default(),
-            pushbacks: 0,
-            tls_sessions: Counts::default(),
-            lookups: Counts::default(),
-            store_errors: 0,
-            delays: Delays {
-                queue: Histogram::new(&QUEUE_BOUNDS),
-                claim: short(),
-                setup: short(),
-                transfer: short(),
-            },
+        Self { queue: Histogram::new(&QUEUE_BOUNDS), claim: short(), setup: short(), transfer: short() }
+    }
+}
+
+impl ReportCounts {
+    /// Counts bounces.
+    pub(crate) fn count_bounces(&mut self, bounces: usize) {
+        self.bounces = self.bounces.saturating_add(u64::try_from(bounces).unwrap_or(u64::MAX));
+    }
+
+    /// Counts a warning that mail is late.
+    pub(crate) fn count_delay_warning(&mut self) {
+        self.delay_warnings = self.delay_warnings.saturating_add(1);
+    }
+
+    /// Counts a report of a delivery.
+    pub(crate) fn count_relay_report(&mut self) {
+        self.relay_reports = self.relay_reports.saturating_add(1);
+    }
+}
+
+impl ConnectionTally {
+    /// Counts a connection on which mail can be sent. `wanted` is how it was to be protected, and `tls` what protects it.
+    pub(crate) fn count_opened(&mut self, wanted: TlsMode, tls: Option<Tls>) {
+        self.opened.add(if tls.is_some() { wanted } else { TlsMode::Plain });
+        if let Some(tls) = tls {
+            let is_verified = tls.verification.is_verified();
+            let Tls { version, is_resumed, .. } = tls;
+            self.tls_sessions.add(TlsSession { version, is_verified, is_resumed });
         }
+    }
+
+    /// Counts that a server has shown that it wants fewer connections.
+    pub(crate) fn count_pushback(&mut self) {
+        self.pushbacks = self.pushbacks.saturating_add(1);
     }
 }
 
@@ -340,14 +367,9 @@ impl Tally {
         }
     }
 
-    /// Counts a connection on which mail can be sent. `wanted` is how it was to be protected, and `tls` what protects it.
-    pub(crate) fn count_connection(&mut self, wanted: TlsMode, tls: Option<Tls>) {
-        self.connections_opened.add(if tls.is_some() { wanted } else { TlsMode::Plain });
-        if let Some(tls) = tls {
-            let is_verified = tls.verification.is_verified();
-            let Tls { version, is_resumed, .. } = tls;
-            self.tls_sessions.add(TlsSession { version, is_verified, is_resumed });
-        }
+    /// Counts a request that the database has refused.
+    pub(crate) fn count_store_error(&mut self) {
+        self.store_errors = self.store_errors.saturating_add(1);
     }
 }
 

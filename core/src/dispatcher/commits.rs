@@ -386,7 +386,7 @@ impl Books {
         let recipient_of = |mail: &DeliveredMail| Some((mail.id, mail.attempt.as_ref()?.recipient.clone()));
         let recipients: BTreeMap<MailId, ShownAddress> = delivered.iter().filter_map(recipient_of).collect();
         for Reported { original, report } in reported {
-            self.outlet.tally.relay_reports = self.outlet.tally.relay_reports.saturating_add(1);
+            self.outlet.tally.reports.count_relay_report();
             let recipient = recipients.get(original).map(ShownAddress::as_str).unwrap_or_default().into();
             let (id, report, facts) = (*original, *report, self.store.held.facts(*original));
             self.event(Event::Relayed { id, recipient, report, facts });
@@ -401,7 +401,7 @@ impl Books {
         let recipients: BTreeMap<MailId, &ShownAddress> =
             failed.iter().map(|failed| (failed.id, &failed.attempt.recipient)).collect();
         for Warned { originals, warning } in warned {
-            self.outlet.tally.delay_warnings = self.outlet.tally.delay_warnings.saturating_add(1);
+            self.outlet.tally.reports.count_delay_warning();
             for id in originals {
                 let recipient = recipients.get(&id).map(|recipient| recipient.as_str()).unwrap_or_default();
                 let (recipient, facts) = (recipient.into(), self.store.held.facts(id));
@@ -422,8 +422,7 @@ impl Books {
         let to = to.map(|recipient| shortened_octets(recipient).into());
         let told: Vec<(MailId, Box<str>)> = bounces.iter().copied().zip(to).collect();
         let is_done = !told.is_empty() || replacement.bounce.is_none();
-        self.outlet.tally.bounces =
-            self.outlet.tally.bounces.saturating_add(u64::try_from(bounces.len()).unwrap_or(u64::MAX));
+        self.outlet.tally.reports.count_bounces(bounces.len());
         for &id in &replacement.originals {
             let recipient = self.commits.recipients.remove(&id).unwrap_or_default();
             if !is_done || not_replaced.contains(&id) {

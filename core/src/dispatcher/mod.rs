@@ -366,7 +366,7 @@ impl Dispatcher {
     /// Handles a failure of the database.
     fn store_failed(&mut self, asked: Asked, error: StoreError) {
         let Self { books, deliveries, .. } = self;
-        books.outlet.tally.store_errors = books.outlet.tally.store_errors.saturating_add(1);
+        books.outlet.tally.count_store_error();
         let failures = books.store.requests.failed();
         match asked {
             Asked::Scan => books.scan_failed(&error),

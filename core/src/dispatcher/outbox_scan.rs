@@ -46,9 +46,7 @@ pub(super) struct OutboxScan {
     next_scan: Instant,
     /// True if all rows were read once.
     is_complete: bool,
-    data_version: Option<i64>,
-    /// How often another process was found to have written.
-    changes: u64,
+    foreign_writes: ForeignWrites,
     /// The rescan of known rows.
     pub(super) rescan: Rescan,
     /// The mail that was found to be held by lines.
@@ -56,6 +54,31 @@ pub(super) struct OutboxScan {
     /// Mail that the administrator wants tried now. It becomes ready in portions.
     called_up: Vec<MailId>,
     key_basis: u64,
+}
+
+/// What is known of the writes of other processes.
+#[derive(Debug, Default)]
+struct ForeignWrites {
+    /// The version of the database that was read last.
+    data_version: Option<i64>,
+    /// How often another process was found to have written.
+    count: u64,
+}
+
+impl ForeignWrites {
+    fn note(&mut self) {
+        self.count = self.count.wrapping_add(1);
+    }
+
+    /// Records the version of the database that was read. Returns whether another process has written since the last time.
+    fn note_version(&mut self, data_version: i64) -> bool {
+        let known = self.data_version.replace(data_version);
+        let is_new = known.is_some_and(|known| known != data_version);
+        if is_new {
+            self.note();
+        }
+        is_new
+    }
 }
 
 impl OutboxScan {
@@ -68,8 +91,7 @@ impl OutboxScan {
             scan_again: false,
             next_scan: now,
             is_complete: false,
-            data_version: None,
-            changes: 0,
+            foreign_writes: ForeignWrites::default(),
             rescan: Rescan::default(),
             hold_news: HoldNews::default(),
             called_up: Vec::new(),
@@ -140,11 +162,11 @@ impl OutboxScan {
 
     /// Returns a number that changes whenever another process has written to the outbox.
     pub(super) fn changes(&self) -> u64 {
-        self.changes
+        self.foreign_writes.count
     }
 
     pub(super) fn note_foreign_write(&mut self) {
-        self.changes = self.changes.wrapping_add(1);
+        self.foreign_writes.note();
     }
 
     /// Returns the end of the mail that is indexed.
@@ -154,10 +176,8 @@ impl OutboxScan {
 
     /// Records the version of the database that was read. Returns whether another process has written since the last time.
     pub(super) fn note_version(&mut self, data_version: i64) -> bool {
-        let known = self.data_version.replace(data_version);
-        let is_new = known.is_some_and(|known| known != data_version);
+        let is_new = self.foreign_writes.note_version(data_version);
         if is_new {
-            self.note_foreign_write();
             self.rescan.request();
         }
         is_new

@@ -475,7 +475,7 @@ impl Deliveries {
                 self.note_established(books, connection, tls);
                 self.want_transactions(books, hop, connection);
             }
-            DeliveryOutput::NotOpened(failure) => books.outlet.tally.connections_failed.add(failure),
+            DeliveryOutput::NotOpened(failure) => books.outlet.tally.connections.failed.add(failure),
             DeliveryOutput::TransactionEnded { course, is_delivered } => {
                 books.outlet.tally.count_transaction(course.as_deref(), is_delivered);
             }

@@ -396,7 +396,7 @@ impl Deliveries {
                 self.remark(books, id, None, text);
             }
             DeliveryOutput::WantTransactions(connection, tls) => self.serve_probe(books, id, connection, tls),
-            DeliveryOutput::NotOpened(failure) => books.outlet.tally.connections_failed.add(failure),
+            DeliveryOutput::NotOpened(failure) => books.outlet.tally.connections.failed.add(failure),
             DeliveryOutput::Accepted(acceptance) => {
                 self.judge_probe(id, ProbeVerdict::Accepted(acceptance));
             }
@@ -429,7 +429,7 @@ impl Deliveries {
     /// Gives a connection on which mail could be sent what is to be asked, or ends it.
     fn serve_probe(&mut self, books: &mut Books, id: InquiryId, connection: ConnectionId, tls: Option<Tls>) {
         if let Some(open) = self.slots.establish(connection) {
-            books.outlet.tally.count_connection(open.tls, tls);
+            books.outlet.tally.connections.count_opened(open.tls, tls);
         }
         let Some(run) = self.inquiries.probes.open.get_mut(&id) else { return };
         if run.question.is_none() && run.verdict.is_none() {

@@ -178,7 +178,7 @@ impl Deliveries {
     /// Records that a connection accepts mail.
     pub(super) fn note_established(&mut self, books: &mut Books, connection: ConnectionId, tls: Option<Tls>) {
         let Some(open) = self.slots.establish(connection) else { return };
-        books.outlet.tally.count_connection(open.tls, tls);
+        books.outlet.tally.connections.count_opened(open.tls, tls);
         if self.reachability.note_agreement(open.remote, open.tls) {
             self.slots.announce_news(open.remote);
         }
@@ -214,7 +214,7 @@ impl Deliveries {
 
     /// Reduces the number of connections of a destination that pushes back.
     pub(super) fn note_pushback(&mut self, books: &mut Books, hop: HopId, connection: ConnectionId) {
-        books.outlet.tally.pushbacks = books.outlet.tally.pushbacks.saturating_add(1);
+        books.outlet.tally.connections.count_pushback();
         let Some(delivery) = self.destinations.delivery(hop) else { return };
         let connections = u32::try_from(delivery.connection_count()).unwrap_or(u32::MAX).saturating_add(1);
         let opened = self.slots.connection(connection).map(|open| open.since);

@@ -135,9 +135,12 @@ fn what_became_of_mail_is_counted() {
     let of_recipient = |finality| (AttemptKind::Recipient, finality);
     let failures: Vec<_> = tally.failures.iter().collect();
     assert_eq!(failures, [(of_recipient(Finality::Temporary), 1), (of_recipient(Finality::Permanent), 2)]);
-    assert_eq!((tally.bounces, tally.transactions, tally.pushbacks, tally.store_errors), (1, 5, 0, 0));
-    assert_eq!(tally.connections_opened.of(TlsMode::Plain), tally.connections_opened.total());
-    assert_eq!(tally.connections_failed.total(), 0);
+    assert_eq!(
+        (tally.reports.bounces, tally.transactions, tally.connections.pushbacks, tally.store_errors),
+        (1, 5, 0, 0)
+    );
+    assert_eq!(tally.connections.opened.of(TlsMode::Plain), tally.connections.opened.total());
+    assert_eq!(tally.connections.failed.total(), 0);
     assert_eq!(tally.delays.queue.count(), 5, "each mail was waited for once");
     // MX and two families of addresses for each of three domains, whether asked or known.
     assert!(tally.lookups.of(LookupResult::Answered) >= 6, "{:?}", tally.lookups);
@@ -154,10 +157,10 @@ fn connections_are_counted_by_what_they_became() {
     world.mail(SENDER, "b@rude.example", "x");
     world.run();
     let tally = world.dispatcher.tally();
-    assert_eq!(tally.connections_opened.iter().collect::<Vec<_>>(), [(TlsMode::StartTls, 1)]);
-    let refused = tally.connections_failed.of(ConnectionFailure::Refused);
-    assert!(refused > 0 && refused == tally.connections_failed.total(), "{:?}", tally.connections_failed);
-    let sessions: Vec<_> = tally.tls_sessions.iter().collect();
+    assert_eq!(tally.connections.opened.iter().collect::<Vec<_>>(), [(TlsMode::StartTls, 1)]);
+    let refused = tally.connections.failed.of(ConnectionFailure::Refused);
+    assert!(refused > 0 && refused == tally.connections.failed.total(), "{:?}", tally.connections.failed);
+    let sessions: Vec<_> = tally.connections.tls_sessions.iter().collect();
     let session = TlsSession { version: TlsVersion::V1_3, is_verified: false, is_resumed: false };
     assert_eq!(sessions, [(session, 1)]);
 }

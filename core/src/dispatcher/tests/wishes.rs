@@ -83,7 +83,7 @@ fn a_delivery_is_reported_where_it_is_wanted_and_the_server_does_not_report_it()
         let told = told(&world);
         assert_eq!(told.len(), usize::from(is_told), "{ehlo} {notify:?}");
         assert!(told.iter().all(|report| report.contains("Action: relayed")));
-        assert_eq!(world.dispatcher.tally().relay_reports, u64::from(is_told));
+        assert_eq!(world.dispatcher.tally().reports.relay_reports, u64::from(is_told));
         let relayed = world.events.iter().filter(|event| matches!(event, Event::Relayed { .. })).count();
         assert_eq!(relayed, usize::from(is_told));
     }

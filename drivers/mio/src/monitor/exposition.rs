@@ -175,11 +175,11 @@ impl Snapshot {
         writer.counter("transactions", help, tally.transactions)?;
         let help = "Octets of the messages that servers have taken, once for each transaction.";
         writer.counter("delivered_octets", help, tally.delivered_octets)?;
-        writer.counter("bounces", "Bounces that were put into the outbox.", tally.bounces)?;
+        writer.counter("bounces", "Bounces that were put into the outbox.", tally.reports.bounces)?;
         let help = "Warnings that were put into the outbox, to tell senders that their mail is late.";
-        writer.counter("delay_warnings", help, tally.delay_warnings)?;
+        writer.counter("delay_warnings", help, tally.reports.delay_warnings)?;
         let help = "Reports that were put into the outbox, to tell senders that their mail was delivered to a server that offers no DSN.";
-        writer.counter("relay_reports", help, tally.relay_reports)?;
+        writer.counter("relay_reports", help, tally.reports.relay_reports)?;
         let delays = &tally.delays;
         let phases = [
             ([("phase", "queue")], &delays.queue),
@@ -234,16 +234,17 @@ impl Snapshot {
 
     fn network(&self, writer: &mut Writer<'_>) -> fmt::Result {
         let Self { tally, .. } = self;
-        let opened = MODES.map(|(mode, label)| ([("tls", label)], tally.connections_opened.of(mode)));
+        let opened = MODES.map(|(mode, label)| ([("tls", label)], tally.connections.opened.of(mode)));
         let help = "Connections on which mail could be sent, by what protects them.";
         writer.counters("connections_opened", help, opened)?;
         let failed =
-            REASONS.map(|(reason, label)| ([("reason", label)], tally.connections_failed.of(reason)));
+            REASONS.map(|(reason, label)| ([("reason", label)], tally.connections.failed.of(reason)));
         let help = "Connections that came to nothing before mail could be sent, by the reason.";
         writer.counters("connections_failed", help, failed)?;
         let help = "How often a server has shown that it wants fewer connections.";
-        writer.counter("pushbacks", help, tally.pushbacks)?;
-        let sessions = tally.tls_sessions.iter().map(|(session, count)| (session_labels(session), count));
+        writer.counter("pushbacks", help, tally.connections.pushbacks)?;
+        let sessions =
+            tally.connections.tls_sessions.iter().map(|(session, count)| (session_labels(session), count));
         writer.counters("tls_sessions", "TLS sessions on which mail could be sent.", sessions)?;
         let lookups = OUTCOMES.map(|(outcome, label)| ([("outcome", label)], tally.lookups.of(outcome)));
         let help = "Questions about names, by how they were answered.";

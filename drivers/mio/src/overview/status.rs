@@ -104,9 +104,9 @@ impl Status<'_> {
                 "removed": tally.mails.of(Fate::Removed),
             },
             "octets": tally.delivered_octets,
-            "bounces": tally.bounces,
-            "delay_warnings": tally.delay_warnings,
-            "relay_reports": tally.relay_reports,
+            "bounces": tally.reports.bounces,
+            "delay_warnings": tally.reports.delay_warnings,
+            "relay_reports": tally.reports.relay_reports,
             "failures": self.failures(),
             "queue": self.queue(),
             "delays": {

@@ -96,9 +96,9 @@ impl Facts {
             ("mails dropped", tally.mails.of(Fate::Dropped), self.dropped),
             ("mails expired", tally.mails.of(Fate::Expired), self.expired),
             ("mails removed", tally.mails.of(Fate::Removed), self.recorded.removed),
-            ("bounces", tally.bounces, self.recorded.bounces),
-            ("warnings of late mail", tally.delay_warnings, self.recorded.warnings),
-            ("reports of deliveries", tally.relay_reports, self.recorded.reports),
+            ("bounces", tally.reports.bounces, self.recorded.bounces),
+            ("warnings of late mail", tally.reports.delay_warnings, self.recorded.warnings),
+            ("reports of deliveries", tally.reports.relay_reports, self.recorded.reports),
             ("errors of the database", tally.store_errors, self.store_errors),
         ];
         for (what, counted, happened) in exact {
@@ -106,15 +106,15 @@ impl Facts {
                 return Err(format!("{what}: {counted} are counted, {happened} there were"));
             }
         }
-        let opened = tally.connections_opened.total();
+        let opened = tally.connections.opened.total();
         let used = self.used.len() as u64;
-        let failed_here = tally.connections_failed.of(ConnectionFailure::Local);
+        let failed_here = tally.connections.failed.of(ConnectionFailure::Local);
         let ordered = [
             ("connections with mail, and those counted as opened", used, opened),
             (
                 "connections counted, and those begun",
                 // What this machine could not even try was not begun.
-                opened + tally.connections_failed.total() - failed_here,
+                opened + tally.connections.failed.total() - failed_here,
                 self.connecting,
             ),
             ("transactions counted, and those begun", tally.transactions, self.transactions_begun),
