@@ -1,8 +1,19 @@
-//! Facts about the TLS of a connection.
+//! TLS as the core sees it: the facts of a session, what they must prove, and what an executor is told to find out for that.
+//!
+//! The executor states facts, [`Tls`]; [`Need::judge`] decides by them whether mail may go.
+
+pub mod certificate;
+mod need;
+mod terms;
+pub mod tlsa;
 
 use core::fmt;
 
 use thiserror::Error;
+
+pub use self::need::{Basis, Lack, Need, Proof, Proved, Requirement, Shortfall};
+pub use self::terms::{Identity, NamePattern, Pin, Roots, TlsTerms};
+pub use self::tlsa::{Tlsa, TlsaRecord};
 
 /// The result of a TLS handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,8 +24,12 @@ pub struct Tls {
     pub cipher_suite: Option<&'static str>,
     /// The name of the key exchange group, if the executor knows it. A resumed session of TLS 1.2 has none.
     pub group: Option<&'static str>,
-    /// What the certificate proves of the server.
+    /// What the trusted authorities say of the certificate.
     pub verification: Verification,
+    /// What the TLSA records say of it, if the [terms](TlsTerms) have any.
+    pub dane: Option<Result<DaneMatch, CertificateTrouble>>,
+    /// Whether its key is one of the pins, if the [terms](TlsTerms) have any.
+    pub pin: Option<bool>,
     /// True if it continues an earlier session.
     pub is_resumed: bool,
 }
@@ -22,7 +37,15 @@ pub struct Tls {
 impl Tls {
     /// Returns the facts that are always known of a new session: the version, and what the certificate proves of the server.
     pub const fn new(version: TlsVersion, verification: Verification) -> Self {
-        Self { version, cipher_suite: None, group: None, verification, is_resumed: false }
+        Self {
+            version,
+            cipher_suite: None,
+            group: None,
+            verification,
+            dane: None,
+            pin: None,
+            is_resumed: false,
+        }
     }
 }
 
@@ -30,6 +53,15 @@ impl fmt::Display for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (certificate {})", self.version, self.verification)
     }
+}
+
+/// The kind of TLSA record that vouches for a certificate (RFC 7671 section 5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DaneMatch {
+    /// One for the certificate itself, or its key: DANE-EE.
+    EndEntity,
+    /// One for an authority that vouches for it: DANE-TA.
+    TrustAnchor,
 }
 
 /// What the certificate proves of the server. A session goes on in any case; what may be sent in it is another question.
@@ -96,6 +128,12 @@ pub enum CertificateTrouble {
     /// It cannot be read, or its key is too weak: nothing can be proved by it.
     #[error("it cannot be read, or its key is too weak")]
     Unusable,
+    /// It matches none of the TLSA records, nor does one that vouches for it.
+    #[error("it matches none of the TLSA records")]
+    NoTlsaMatch,
+    /// Its key is none of those that the administrator has named.
+    #[error("its key is none of those that are pinned")]
+    NoPinMatch,
     /// Anything else.
     #[error("it is not acceptable")]
     Other,

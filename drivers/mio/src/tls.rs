@@ -306,6 +306,8 @@ impl TlsSession {
             cipher_suite: suite.and_then(|suite| suite.suite().as_str()),
             group: group.and_then(|group| group.name().as_str()),
             verification: self.verification(),
+            dane: None,
+            pin: None,
             is_resumed: self.connection.handshake_kind() == Some(HandshakeKind::Resumed),
         }
     }

@@ -75,7 +75,7 @@ fn session_by(version: TlsVersion, found: Result<(), CertificateTrouble>) -> Tls
         TlsVersion::V1_2 => ("TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", "X25519"),
     };
     let verification = found.map_or_else(Verification::Unverified, |()| Verification::Verified);
-    Tls { version, cipher_suite: Some(cipher_suite), group: Some(group), verification, is_resumed: false }
+    Tls { cipher_suite: Some(cipher_suite), group: Some(group), ..Tls::new(version, verification) }
 }
 
 /// What is agreed on with a server that speaks these versions.
