@@ -5,6 +5,7 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt;
 use core::net::{IpAddr, SocketAddr};
 
 use crate::address::Domain;
@@ -75,11 +76,34 @@ pub struct Settings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolverSettings {
     /// The DNS servers, in order of preference.
-    pub servers: Vec<SocketAddr>,
+    pub servers: Vec<NameServer>,
     /// The time for which one server is waited for.
     pub timeout: Duration,
     /// How often each server is asked, from 1.
     pub attempts: u32,
+}
+
+/// A recursive name server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NameServer {
+    /// Its address and port.
+    pub address: SocketAddr,
+    /// True if it is asked whether DNSSEC vouches for its answers, and what it says of that is believed: it validates, and nobody
+    /// can change its answers on their way here. Nothing is known to be secure otherwise.
+    pub is_believed: bool,
+}
+
+impl From<SocketAddr> for NameServer {
+    /// Returns a server that is not believed.
+    fn from(address: SocketAddr) -> Self {
+        Self { address, is_believed: false }
+    }
+}
+
+impl fmt::Display for NameServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)
+    }
 }
 
 /// The entries of `/etc/hosts`. They are consulted only for relays.
@@ -118,8 +142,9 @@ impl Settings {
 }
 
 impl ResolverSettings {
-    /// Returns the defaults of `resolv.conf(5)` for these servers: two attempts of 5 s each.
+    /// Returns the defaults of `resolv.conf(5)` for these servers: two attempts of 5 s each. No server is believed.
     pub fn new(servers: Vec<SocketAddr>) -> Self {
+        let servers = servers.into_iter().map(NameServer::from).collect();
         Self { servers, timeout: Duration::from_secs(5), attempts: 2 }
     }
 }

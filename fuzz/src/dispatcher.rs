@@ -192,7 +192,7 @@ impl World {
             }
             b'?' => self.inquire(argument),
             b'e' => self.input(Input::Resolver(ResolverSettings {
-                servers: vec![SocketAddr::from(([192, 0, 2, 54], 53))],
+                servers: vec![SocketAddr::from(([192, 0, 2, 54], 53)).into()],
                 ..settings().resolver
             })),
             b'S' => self.input(Input::Settings(Box::new(settings_of(argument)))),

@@ -7,9 +7,11 @@ use bytes::{Bytes, BytesMut};
 use cmail_delivery::address::Domain;
 use cmail_delivery::fair_queue::Prospect;
 use cmail_delivery::io::{CloseReason, ConnectionId, QueryId};
-use cmail_delivery::resolver::{Answer, Families, LookupError, LookupId, MxAnswer, Resolver, ResolverOutput};
+use cmail_delivery::resolver::{
+    Answer, Families, LookupError, LookupId, MxAnswer, Resolved, Resolver, ResolverOutput,
+};
 use cmail_delivery::rng::Rng;
-use cmail_delivery::settings::ResolverSettings;
+use cmail_delivery::settings::{NameServer, ResolverSettings};
 use cmail_delivery::time::{Duration, Instant};
 use hickory_proto::op::Message;
 use hickory_proto::rr::RData;
@@ -51,14 +53,19 @@ pub(crate) struct Scene {
 impl Scene {
     /// A lookup of MX records, or of addresses, as `kind` says.
     pub(crate) fn new(kind: u8) -> Self {
-        let servers = SERVERS.map(SocketAddr::from).to_vec();
+        // One of them is believed, so that all that is said of security matters.
+        let mut servers = SERVERS.map(|server| NameServer::from(SocketAddr::from(server))).to_vec();
+        servers[0].is_believed = true;
         let settings = ResolverSettings { servers, timeout: TIMEOUT, attempts: 2 };
         let now = Instant::from_micros(1_000_000);
         let mut resolver = Resolver::new(settings, Rng::from_seed([1; 32]));
         let name = Domain::parse("example.org").expect("it is a domain");
         let families = Families { ipv4: kind % 4 != 2, ipv6: kind % 4 != 1 };
-        let lookup = match kind % 4 {
+        let lookup = match kind % 8 {
             0 => resolver.lookup_mx(now, &name, Prospect::Fresh),
+            4 => resolver.lookup_tlsa(now, &name, 25, Prospect::Fresh),
+            5 => resolver.lookup_texts(now, "_mta-sts", &name, Prospect::Fresh),
+            6 => resolver.lookup_alias(now, &name, Prospect::Fresh),
             _ => resolver.lookup_addresses(now, &name, families, Prospect::Failed),
         };
         let mut scene = Self {
@@ -111,7 +118,7 @@ impl Scene {
 
     fn check_answer(&self, answer: &Answer) {
         match answer {
-            Answer::Mx(Ok(MxAnswer::Records(records))) => {
+            Answer::Mx(Ok(Resolved { value: MxAnswer::Records(records), .. })) => {
                 assert!(records.len() <= 64);
                 assert!(records.is_sorted_by_key(|(preference, _)| *preference));
                 for (preference, host) in records {
@@ -120,7 +127,7 @@ impl Scene {
                     assert!(self.named.as_ref().is_none_or(is_named), "{record:?}");
                 }
             }
-            Answer::Addresses(Ok(addresses)) => {
+            Answer::Addresses(Ok(Resolved { value: addresses, .. })) => {
                 assert!((1..=32).contains(&addresses.len()));
                 assert!(addresses.is_sorted_by_key(IpAddr::is_ipv4), "IPv6 comes first");
                 for address in addresses {
@@ -129,13 +136,25 @@ impl Scene {
                     assert!(self.named.as_ref().is_none_or(is_named), "{address}");
                 }
             }
+            Answer::Tlsa(Ok(Resolved { value: records, .. })) => assert!(records.len() <= 256),
+            Answer::Texts(Ok(Resolved { value: texts, .. })) => {
+                assert!(texts.iter().map(|text| text.len()).sum::<usize>() <= 64 * 1024);
+            }
+            Answer::Tlsa(Err(LookupError::NameDoesNotExist | LookupError::NoAddress))
+            | Answer::Texts(Err(LookupError::NameDoesNotExist | LookupError::NoAddress))
+            | Answer::Alias(Err(LookupError::NameDoesNotExist | LookupError::NoAddress)) => {
+                panic!("a name that need not exist: {answer:?}")
+            }
             Answer::Mx(Err(error @ (LookupError::Temporary(_) | LookupError::Local(_))))
+            | Answer::Tlsa(Err(error @ (LookupError::Temporary(_) | LookupError::Local(_))))
+            | Answer::Texts(Err(error @ (LookupError::Temporary(_) | LookupError::Local(_))))
+            | Answer::Alias(Err(error @ (LookupError::Temporary(_) | LookupError::Local(_))))
             | Answer::Addresses(Err(error @ (LookupError::Temporary(_) | LookupError::Local(_)))) => {
                 let text = error.to_string();
                 assert!(!text.is_empty() && !text.chars().any(char::is_control), "{text:?}");
             }
             Answer::Mx(Err(LookupError::NoAddress)) => panic!("an MX lookup is not about addresses"),
-            Answer::Mx(_) | Answer::Addresses(_) => {}
+            Answer::Mx(_) | Answer::Addresses(_) | Answer::Alias(Ok(_)) => {}
         }
     }
 

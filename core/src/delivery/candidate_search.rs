@@ -11,7 +11,7 @@ use crate::attempt::{HostTrouble, Unresolved};
 use crate::next_hop::{Host, NextHop, Port, Relay, TlsMode};
 use crate::policy::Policies;
 use crate::reachability::Reachability;
-use crate::resolver::{LocalLookupError, LookupError, MxAnswer};
+use crate::resolver::{LocalLookupError, LookupError, MxAnswer, Resolved};
 use crate::rng::Rng;
 use crate::route::{self, Candidate};
 use crate::settings::{Hosts, Settings};
@@ -211,13 +211,13 @@ impl CandidateSearch {
     /// Processes the answer to [`SearchStep::LookupMx`].
     pub(super) fn handle_mx(
         &mut self,
-        answer: Result<MxAnswer, LookupError>,
+        answer: Result<Resolved<MxAnswer>, LookupError>,
         settings: &Settings,
         rng: &mut Rng,
     ) -> Result<(), DeadEnd> {
         let SearchStage::Domain(domain) = &self.stage else { return Ok(()) };
         let domain = domain.clone();
-        match answer {
+        match answer.map(|answer| answer.value) {
             Ok(MxAnswer::Records(records)) => {
                 self.hosts =
                     route::mx_hosts(&records, &settings.announce, rng).into_iter().map(Host::Name).collect();
@@ -241,13 +241,13 @@ impl CandidateSearch {
     /// Processes the answer to [`SearchStep::LookupAddresses`].
     pub(super) fn handle_addresses(
         &mut self,
-        answer: Result<Vec<IpAddr>, LookupError>,
+        answer: Result<Resolved<Vec<IpAddr>>, LookupError>,
         next_hop: &NextHop,
         policies: &Policies,
     ) -> Result<(), DeadEnd> {
         let Some(Host::Name(name)) = self.hosts.front().cloned() else { return Ok(()) };
         match (answer, &self.stage) {
-            (Ok(addresses), _) => self.add_candidates(&addresses, next_hop, policies),
+            (Ok(addresses), _) => self.add_candidates(&addresses.value, next_hop, policies),
             (Err(error), SearchStage::ImplicitMx(domain)) => {
                 return Err(domain_failure(domain.clone(), error));
             }

@@ -233,6 +233,8 @@ impl Delivery {
         let result = match answer {
             Answer::Mx(answer) => self.search.handle_mx(answer, cx.settings, &mut self.rng),
             Answer::Addresses(answer) => self.search.handle_addresses(answer, &self.next_hop, cx.policies),
+            // Not asked for.
+            Answer::Tlsa(_) | Answer::Texts(_) | Answer::Alias(_) => Ok(()),
         };
         match result {
             Ok(()) => self.advance(cx),

@@ -10,7 +10,7 @@ use crate::explanation::DeadEndReason;
 use crate::next_hop::NextHop;
 use crate::policy::Policies;
 use crate::reachability::Reachability;
-use crate::resolver::{Answer, MxAnswer};
+use crate::resolver::{Answer, MxAnswer, Resolved};
 use crate::rng::Rng;
 use crate::route::Candidate;
 use crate::settings::{Hosts, Settings};
@@ -93,12 +93,14 @@ impl Scout {
     pub(crate) fn handle_answer(&mut self, answer: Answer, settings: &Settings, policies: &Policies) {
         let result = match answer {
             Answer::Mx(answer) => {
-                if let Ok(MxAnswer::Records(records)) = &answer {
+                if let Ok(Resolved { value: MxAnswer::Records(records), .. }) = &answer {
                     self.mx.clone_from(records);
                 }
                 self.search.handle_mx(answer, settings, &mut self.rng)
             }
             Answer::Addresses(answer) => self.search.handle_addresses(answer, &self.next_hop, policies),
+            // Not asked for.
+            Answer::Tlsa(_) | Answer::Texts(_) | Answer::Alias(_) => Ok(()),
         };
         self.host_troubles.extend(self.search.take_host_trouble());
         self.dead_end = result.err().map(|dead_end| match dead_end {

@@ -45,19 +45,25 @@ impl SearchNotes {
         }
         let host = || host.map_or_else(|| next_hop.to_string(), ToString::to_string);
         match answer {
-            Answer::Mx(Ok(MxAnswer::Records(records))) => {
-                let records: Vec<String> =
-                    records.iter().map(|(preference, host)| alloc::format!("{preference} {host}")).collect();
-                self.note(format_args!("MX of {next_hop}: {}", records.join(", ")));
-            }
-            Answer::Mx(Ok(MxAnswer::NullMx)) => self.note(format_args!("MX of {next_hop}: takes no mail")),
-            Answer::Mx(Ok(MxAnswer::NoRecords)) => self.note(format_args!("MX of {next_hop}: none")),
+            Answer::Mx(Ok(answer)) => match &answer.value {
+                MxAnswer::Records(records) => {
+                    let records: Vec<String> = records
+                        .iter()
+                        .map(|(preference, host)| alloc::format!("{preference} {host}"))
+                        .collect();
+                    self.note(format_args!("MX of {next_hop}: {}", records.join(", ")));
+                }
+                MxAnswer::NullMx => self.note(format_args!("MX of {next_hop}: takes no mail")),
+                MxAnswer::NoRecords => self.note(format_args!("MX of {next_hop}: none")),
+            },
             Answer::Mx(Err(error)) => self.note(format_args!("MX of {next_hop}: {error}")),
             Answer::Addresses(Ok(addresses)) => {
-                let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+                let addresses: Vec<String> = addresses.value.iter().map(ToString::to_string).collect();
                 self.note(format_args!("addresses of {}: {}", host(), addresses.join(", ")));
             }
             Answer::Addresses(Err(error)) => self.note(format_args!("addresses of {}: {error}", host())),
+            // Not asked for.
+            Answer::Tlsa(_) | Answer::Texts(_) | Answer::Alias(_) => {}
         }
     }
 

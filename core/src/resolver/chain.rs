@@ -1,13 +1,15 @@
 //! The chain of aliases from the requested name to the records (RFC 1034 section 3.6.2), and its outcome.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use hickory_proto::rr::Name;
 
-use super::MxAnswer;
 use super::failure::{DnsFailure, DnsServerTrouble, LocalLookupError};
-use super::message::{Message, Question, QuestionType, RecordData, domain_of, text_of};
+use super::message::{Message, Question, QuestionType, Record, RecordData, domain_of, text_of};
+use super::{MxAnswer, Security, TlsaRecord};
+use crate::address::Domain;
 use crate::tally::LookupResult;
 
 /// Most aliases that are followed.
@@ -17,11 +19,32 @@ pub(super) const MAIL_HOSTS_LIMIT: usize = 64;
 /// Most addresses of a name that are used.
 pub(super) const ADDRESSES_LIMIT: usize = 32;
 
+/// Most TLSA records of a name that are used.
+pub(super) const TLSA_LIMIT: usize = 256;
+/// Most octets of all TXT records of a name that are used.
+pub(super) const TEXT_LIMIT_OCTETS: usize = 64 * 1024;
+
+/// The end of a question: its outcome, and how it was reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Conclusion {
+    pub(super) outcome: LookupOutcome,
+    /// That of the least secure message that led to it.
+    pub(super) security: Security,
+    /// The name at the end of the aliases. None if there are none, or if that name can be no domain.
+    pub(super) canonical: Option<Domain>,
+}
+
 /// The outcome of a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum LookupOutcome {
     Mx(MxAnswer),
     Addresses(Vec<IpAddr>),
+    Tlsa(Vec<TlsaRecord>),
+    Texts(Vec<Box<[u8]>>),
+    /// The name is an alias.
+    Alias,
+    /// The zone has name servers.
+    NameServers,
     /// The name exists, but has no such record.
     NoData,
     NoSuchName,
@@ -33,7 +56,12 @@ impl LookupOutcome {
     /// Returns as what it is counted.
     pub(super) fn result(&self) -> LookupResult {
         match self {
-            Self::Mx(_) | Self::Addresses(_) => LookupResult::Answered,
+            Self::Mx(_)
+            | Self::Addresses(_)
+            | Self::Tlsa(_)
+            | Self::Texts(_)
+            | Self::Alias
+            | Self::NameServers => LookupResult::Answered,
             Self::NoData | Self::NoSuchName => LookupResult::Negative,
             Self::Failed(_) | Self::Local(_) => LookupResult::Failed,
         }
@@ -60,11 +88,13 @@ pub(super) struct Chain {
     aliases: Vec<Name>,
     /// The shortest time to live of the aliases, in seconds.
     ttl_s: u32,
+    /// That of the least secure message so far.
+    security: Security,
 }
 
 impl Chain {
     pub(super) fn new(question: Question) -> Self {
-        Self { question, aliases: Vec::new(), ttl_s: u32::MAX }
+        Self { question, aliases: Vec::new(), ttl_s: u32::MAX, security: Security::Secure }
     }
 
     /// Returns the question to ask now.
@@ -77,8 +107,34 @@ impl Chain {
         self.ttl_s
     }
 
-    /// Processes an answer to [`Chain::question`].
-    pub(super) fn follow(&mut self, message: &Message) -> ChainStep {
+    /// Returns the conclusion that a known conclusion about [`Chain::question`] leads to.
+    pub(super) fn concluded_by(&self, known: Conclusion) -> Conclusion {
+        Conclusion {
+            security: self.security.max(known.security),
+            canonical: known.canonical.or_else(|| self.canonical()),
+            outcome: known.outcome,
+        }
+    }
+
+    /// Returns the conclusion with this outcome.
+    pub(super) fn conclusion(&self, outcome: LookupOutcome) -> Conclusion {
+        Conclusion { outcome, security: self.security, canonical: self.canonical() }
+    }
+
+    fn canonical(&self) -> Option<Domain> {
+        if self.aliases.is_empty() { None } else { domain_of(&self.question.name) }
+    }
+
+    /// Processes an answer to [`Chain::question`], which has this security.
+    pub(super) fn follow(&mut self, message: &Message, security: Security) -> ChainStep {
+        let step = self.step(message);
+        if !matches!(step, ChainStep::Unusable(_)) {
+            self.security = self.security.max(security);
+        }
+        step
+    }
+
+    fn step(&mut self, message: &Message) -> ChainStep {
         let before = self.aliases.len();
         loop {
             if let Some(end) = self.records(message) {
@@ -88,7 +144,12 @@ impl Chain {
                 RecordData::Alias(target) if record.owner == self.question.name => {
                     Some((target, record.ttl_s))
                 }
-                RecordData::Alias(_) | RecordData::MailHost(..) | RecordData::Address(_) => None,
+                RecordData::Alias(_)
+                | RecordData::MailHost(..)
+                | RecordData::Address(_)
+                | RecordData::Tlsa(_)
+                | RecordData::Text(_)
+                | RecordData::NameServer => None,
             });
             let Some((target, ttl_s)) = alias else { break };
             self.ttl_s = self.ttl_s.min(ttl_s);
@@ -103,26 +164,11 @@ impl Chain {
 
     /// Returns the end of the chain, if the message has records for it.
     fn records(&self, message: &Message) -> Option<ChainStep> {
-        let (mut ttl_s, mut mail_hosts, mut addresses) = (self.ttl_s, Vec::new(), Vec::new());
-        for record in message.answers.iter().filter(|record| record.owner == self.question.name) {
-            match &record.data {
-                RecordData::MailHost(preference, host) => mail_hosts.push((*preference, host)),
-                // A repeated address would be tried twice.
-                RecordData::Address(address) if !addresses.contains(address) => addresses.push(*address),
-                RecordData::Address(_) => {}
-                RecordData::Alias(_) => continue,
-            }
-            ttl_s = ttl_s.min(record.ttl_s);
-        }
-        let outcome = match self.question.kind {
-            QuestionType::Mx if !mail_hosts.is_empty() => LookupOutcome::Mx(mx_answer(mail_hosts)),
-            QuestionType::Ipv4 | QuestionType::Ipv6 if !addresses.is_empty() => {
-                addresses.truncate(ADDRESSES_LIMIT);
-                LookupOutcome::Addresses(addresses)
-            }
-            QuestionType::Mx | QuestionType::Ipv4 | QuestionType::Ipv6 => return None,
-        };
-        Some(ChainStep::End(outcome, Some(ttl_s)))
+        let kind = self.question.kind;
+        let is_wanted = |record: &&Record| record.owner == self.question.name && record.data.is_of(kind);
+        let ttl_s = message.answers.iter().filter(is_wanted).map(|record| record.ttl_s).min()?;
+        let records = message.answers.iter().filter(is_wanted).map(|record| &record.data);
+        Some(ChainStep::End(outcome_of(kind, records), Some(ttl_s.min(self.ttl_s))))
     }
 
     /// Returns the step after a message that has no records for the end of the chain.
@@ -154,6 +200,43 @@ impl Chain {
     fn endless(&self) -> DnsFailure {
         let first = self.aliases.first().unwrap_or(&self.question.name);
         DnsFailure::AliasLoop { name: text_of(first).into() }
+    }
+}
+
+/// Returns the outcome of a question that was answered with these records, all of the type that was asked for.
+fn outcome_of<'a>(kind: QuestionType, records: impl Iterator<Item = &'a RecordData>) -> LookupOutcome {
+    let (mut mail_hosts, mut addresses, mut certificates, mut texts) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut text_octets = 0;
+    for record in records {
+        match record {
+            RecordData::MailHost(preference, host) => mail_hosts.push((*preference, host)),
+            // A repeated address would be tried twice.
+            RecordData::Address(address) if addresses.contains(address) => {}
+            RecordData::Address(address) => addresses.push(*address),
+            RecordData::Tlsa(record) => certificates.push(record.clone()),
+            RecordData::Text(text) => {
+                text_octets += text.len();
+                if text_octets <= TEXT_LIMIT_OCTETS {
+                    texts.push(text.clone());
+                }
+            }
+            RecordData::Alias(_) | RecordData::NameServer => {}
+        }
+    }
+    match kind {
+        QuestionType::Mx => LookupOutcome::Mx(mx_answer(mail_hosts)),
+        QuestionType::Ipv4 | QuestionType::Ipv6 => {
+            addresses.truncate(ADDRESSES_LIMIT);
+            LookupOutcome::Addresses(addresses)
+        }
+        QuestionType::Tlsa => {
+            certificates.truncate(TLSA_LIMIT);
+            LookupOutcome::Tlsa(certificates)
+        }
+        QuestionType::Txt => LookupOutcome::Texts(texts),
+        QuestionType::Alias => LookupOutcome::Alias,
+        QuestionType::NameServers => LookupOutcome::NameServers,
     }
 }
 

@@ -110,8 +110,13 @@ impl fmt::Display for DnsQuestion {
             QuestionType::Mx => "MX records",
             QuestionType::Ipv4 => "IPv4 addresses",
             QuestionType::Ipv6 => "IPv6 addresses",
+            QuestionType::Tlsa => "TLSA records",
+            QuestionType::Txt => "TXT records",
+            QuestionType::Alias => "CNAME record",
+            QuestionType::NameServers => "name servers",
         };
-        write!(f, "{records} of {}", self.name)
+        let name = if self.name.is_empty() { "the root" } else { &self.name };
+        write!(f, "{records} of {name}")
     }
 }
 

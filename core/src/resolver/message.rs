@@ -3,15 +3,17 @@
 //! hickory-proto decodes names, headers and record data. What could make that slow is excluded before: a name may contain only a
 //! few pointers, and only a limited number of records is read.
 
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use bytes::Bytes;
 use hickory_proto::op::{Edns, Header, Message as WireMessage, MessageType, OpCode, Query};
 use hickory_proto::rr::{DNSClass, Name, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
+use super::TlsaRecord;
 use super::failure::ResponseCode;
 use crate::address::Domain;
 
@@ -21,6 +23,8 @@ pub(super) const UDP_PAYLOAD_OCTETS: u16 = 1232;
 pub(super) const RECORDS_LIMIT: usize = 1024;
 /// Most compression pointers (RFC 1035 section 4.1.4) in one name.
 const POINTERS_LIMIT: usize = 32;
+/// Octets of a TLSA record before its association data: usage, selector and matching type (RFC 6698 section 2.1).
+const TLSA_HEAD_OCTETS: usize = 3;
 /// Most labels in one name: 255 octets hold no more (RFC 1035 section 3.1).
 const LABELS_LIMIT: usize = 128;
 /// Response codes (RFC 1035 section 4.1.1).
@@ -42,6 +46,14 @@ pub enum QuestionType {
     Ipv4,
     /// AAAA: the addresses of a host.
     Ipv6,
+    /// TLSA: the certificates of a service (RFC 6698).
+    Tlsa,
+    /// TXT.
+    Txt,
+    /// CNAME: whether a name is an alias. It is not followed.
+    Alias,
+    /// NS: the name servers of a zone.
+    NameServers,
 }
 
 impl QuestionType {
@@ -50,6 +62,10 @@ impl QuestionType {
             Self::Mx => RecordType::MX,
             Self::Ipv4 => RecordType::A,
             Self::Ipv6 => RecordType::AAAA,
+            Self::Tlsa => RecordType::TLSA,
+            Self::Txt => RecordType::TXT,
+            Self::Alias => RecordType::CNAME,
+            Self::NameServers => RecordType::NS,
         }
     }
 }
@@ -59,19 +75,35 @@ impl QuestionType {
 pub(super) struct Question {
     pub(super) name: Name,
     pub(super) kind: QuestionType,
+    /// The only server to ask, if the question is about the server.
+    pub(super) only: Option<SocketAddr>,
 }
 
 impl Question {
     /// Returns a question. A domain always fits into a name, so this fails only if hickory-proto disagrees.
     pub(super) fn new(domain: &Domain, kind: QuestionType) -> Option<Self> {
-        let name = Name::from_labels(domain.as_str().split('.').map(str::as_bytes)).ok()?;
-        Some(Self { name, kind })
+        Self::below("", domain, kind)
     }
 
-    /// Returns the message that asks it, for recursive servers.
-    pub(super) fn encode(&self, id: u16, edns: bool) -> Option<Bytes> {
+    /// Returns a question about the name that these labels, with dots between them, make in front of a domain. Returns `None` if
+    /// there can be no such name, because it is too long (RFC 1035 section 3.1).
+    pub(super) fn below(labels: &str, domain: &Domain, kind: QuestionType) -> Option<Self> {
+        let labels = labels.split('.').filter(|label| !label.is_empty());
+        let name = Name::from_labels(labels.chain(domain.as_str().split('.')).map(str::as_bytes)).ok()?;
+        Some(Self { name, kind, only: None })
+    }
+
+    /// Returns a question that a server which validates answers with the AD flag set: the root zone is signed.
+    pub(super) fn of_root(server: SocketAddr) -> Self {
+        Self { name: Name::root(), kind: QuestionType::NameServers, only: Some(server) }
+    }
+
+    /// Returns the message that asks it, for recursive servers. If `wants_authentic`, the AD flag asks whether the answer is
+    /// authentic (RFC 6840 section 5.7).
+    pub(super) fn encode(&self, id: u16, edns: bool, wants_authentic: bool) -> Option<Bytes> {
         let mut message = WireMessage::new(id, MessageType::Query, OpCode::Query);
         message.metadata.recursion_desired = true;
+        message.metadata.authentic_data = wants_authentic;
         message.add_query(Query::query(self.name.clone(), self.kind.record_type()));
         if edns {
             let mut edns = Edns::new();
@@ -100,6 +132,8 @@ pub(super) enum DnsReply {
 /// The parts of an answer that concern a lookup.
 #[derive(Debug, Default)]
 pub(super) struct Message {
+    /// True if its AD flag is set (RFC 4035 section 3.2.3).
+    pub(super) is_authentic: bool,
     /// True if the name at the end of the chain of aliases does not exist (RFC 6604 section 3).
     pub(super) no_such_name: bool,
     /// The records of the requested type, and aliases.
@@ -126,6 +160,25 @@ pub(super) enum RecordData {
     MailHost(u16, Name),
     Address(IpAddr),
     Alias(Name),
+    Tlsa(TlsaRecord),
+    /// The strings of a TXT record, joined.
+    Text(Box<[u8]>),
+    NameServer,
+}
+
+impl RecordData {
+    /// Returns whether such data answers a question of this type.
+    pub(super) fn is_of(&self, kind: QuestionType) -> bool {
+        match self {
+            Self::MailHost(..) => kind == QuestionType::Mx,
+            Self::Address(IpAddr::V4(_)) => kind == QuestionType::Ipv4,
+            Self::Address(IpAddr::V6(_)) => kind == QuestionType::Ipv6,
+            Self::Alias(_) => kind == QuestionType::Alias,
+            Self::Tlsa(_) => kind == QuestionType::Tlsa,
+            Self::Text(_) => kind == QuestionType::Txt,
+            Self::NameServer => kind == QuestionType::NameServers,
+        }
+    }
 }
 
 /// Reads a message. Returns `None` if it is not a reply to this question with this id (RFC 5452 section 9.1).
@@ -156,6 +209,7 @@ pub(super) fn read(octets: &[u8], id: u16, question: &Question) -> Option<DnsRep
         return Some(refusal);
     }
     let mut message = Message {
+        is_authentic: header.authentic_data,
         no_such_name: code == NXDOMAIN,
         has_answers: header.counts.answers > 0,
         ..Message::default()
@@ -250,6 +304,13 @@ impl Reader<'_> {
                 QuestionType::Mx => RecordData::MailHost(self.u16()?, self.name()?),
                 QuestionType::Ipv4 => RecordData::Address(Ipv4Addr::from(self.u32()?).into()),
                 QuestionType::Ipv6 => RecordData::Address(Ipv6Addr::from(self.array::<16>()?).into()),
+                QuestionType::Tlsa => RecordData::Tlsa(self.tlsa(head.end)?),
+                QuestionType::Txt => RecordData::Text(self.text(head.end)?),
+                QuestionType::Alias => RecordData::Alias(self.name()?),
+                QuestionType::NameServers => {
+                    self.name()?;
+                    RecordData::NameServer
+                }
             })
         } else {
             None
@@ -262,6 +323,22 @@ impl Reader<'_> {
             message.answers.push(Record { owner: head.owner, ttl_s, data });
         }
         self.skip_to(head.end)
+    }
+
+    fn tlsa(&mut self, end: usize) -> Option<TlsaRecord> {
+        let [usage, selector, matching] = self.array::<TLSA_HEAD_OCTETS>()?;
+        let data = self.slice(end.checked_sub(self.decoder.index())?)?.into();
+        Some(TlsaRecord { usage, selector, matching, data })
+    }
+
+    /// Reads the strings of a TXT record, each with its length before it (RFC 1035 section 3.3.14).
+    fn text(&mut self, end: usize) -> Option<Box<[u8]>> {
+        let mut text = Vec::new();
+        while self.decoder.index() < end {
+            let [length] = self.array::<1>()?;
+            text.extend_from_slice(self.slice(usize::from(length))?);
+        }
+        Some(text.into())
     }
 
     fn authority(&mut self, message: &mut Message) -> Option<()> {
@@ -308,8 +385,12 @@ impl Reader<'_> {
         self.decoder.read_u32().ok().map(|value| value.unverified())
     }
 
+    fn slice(&mut self, octets: usize) -> Option<&[u8]> {
+        self.decoder.read_slice(octets).ok().map(|slice| slice.unverified())
+    }
+
     fn array<const OCTETS: usize>(&mut self) -> Option<[u8; OCTETS]> {
-        self.decoder.read_slice(OCTETS).ok()?.unverified().try_into().ok()
+        self.slice(OCTETS)?.try_into().ok()
     }
 }
 

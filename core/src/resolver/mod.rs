@@ -1,8 +1,8 @@
-//! A DNS stub resolver (RFC 1034 section 5.3.1) as a state machine: it asks the configured recursive servers for MX and
-//! address records, over UDP and, for truncated answers, over TCP.
+//! A DNS stub resolver (RFC 1034 section 5.3.1) as a state machine: it asks the configured recursive servers for MX, address, TLSA
+//! and TXT records, over UDP and, for truncated answers, over TCP.
 //!
-//! [`Resolver::lookup_mx`] or [`Resolver::lookup_addresses`] begins a lookup, which ends with exactly one
-//! [`ResolverOutput::Answer`], unless it is cancelled. The `handle_…` calls pass in what the network does. After each of them,
+//! Each of the functions `lookup_…` begins a lookup, which ends with exactly one [`ResolverOutput::Answer`], unless it is cancelled.
+//! It does not validate by DNSSEC itself; it asks the [servers that are believed](crate::settings::NameServer::is_believed) for the AD flag. The `handle_…` calls pass in what the network does. After each of them,
 //! drain [`Resolver::poll_output`], and ask [`Resolver::poll_timeout`] when to call [`Resolver::handle_timeout`].
 
 mod cache;
@@ -17,6 +17,7 @@ mod sockets;
 #[cfg(test)]
 mod tests;
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
@@ -30,13 +31,13 @@ use crate::address::Domain;
 use crate::fair_queue::{FairQueue, Prospect};
 use crate::io::{CloseReason, ConnectError, ConnectionId, QueryId};
 use crate::rng::Rng;
-use crate::settings::ResolverSettings;
+use crate::settings::{NameServer, ResolverSettings};
 use crate::tally::{Counts, LookupResult};
 use crate::time::Instant;
 use cache::Cache;
-use chain::{Chain, ChainStep, LookupOutcome};
+use chain::{Chain, ChainStep, Conclusion, LookupOutcome};
 pub use failure::{DnsFailure, DnsQuestion, DnsServerTrouble, LocalLookupError, ResponseCode};
-use lookup::{Lookup, Wanted};
+use lookup::{Lookup, LookupEnd, Wanted};
 use message::Question;
 pub use message::QuestionType;
 use query::{Query, QueryContext, QueryProgress};
@@ -95,10 +96,59 @@ pub enum ResolverOutput {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// To [`Resolver::lookup_mx`].
-    Mx(Result<MxAnswer, LookupError>),
+    Mx(Result<Resolved<MxAnswer>, LookupError>),
     /// To [`Resolver::lookup_addresses`]: at least one address that mail can be sent to, IPv6 before IPv4, else in the order of
     /// the server.
-    Addresses(Result<Vec<IpAddr>, LookupError>),
+    Addresses(Result<Resolved<Vec<IpAddr>>, LookupError>),
+    /// To [`Resolver::lookup_tlsa`]: the records, as they are. None if the name has none, or does not exist.
+    Tlsa(Result<Resolved<Vec<TlsaRecord>>, LookupError>),
+    /// To [`Resolver::lookup_texts`]: the TXT records, the strings of each joined. None if the name has none, or does not exist.
+    Texts(Result<Resolved<Vec<Box<[u8]>>>, LookupError>),
+    /// To [`Resolver::lookup_alias`]: whether the name is an alias.
+    Alias(Result<Resolved<bool>, LookupError>),
+}
+
+/// What name servers say, and how it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved<T> {
+    /// What they say.
+    pub value: T,
+    /// Whether DNSSEC vouches for all of it, aliases too.
+    pub security: Security,
+    /// The name at the end of the aliases, if the name that was asked for is one.
+    pub canonical: Option<Domain>,
+}
+
+impl<T> Resolved<T> {
+    /// Returns what DNSSEC does not vouch for, found without aliases.
+    pub const fn insecure(value: T) -> Self {
+        Self { value, security: Security::Insecure, canonical: None }
+    }
+}
+
+/// Whether DNSSEC vouches for an answer, as a server says that is [believed](crate::settings::NameServer::is_believed).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Security {
+    /// It does.
+    Secure,
+    /// It does not: the zone is not signed, or no server is believed. A denial may be insecure although its zone is signed (RFC 5155
+    /// section 6).
+    Insecure,
+    /// A server has answered that is not believed, because those that are did not answer.
+    Unknown,
+}
+
+/// A TLSA record as it stands in the DNS (RFC 6698 section 2.1), with any values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsaRecord {
+    /// The certificate usage.
+    pub usage: u8,
+    /// The selector: what of the certificate is compared.
+    pub selector: u8,
+    /// The matching type: how it is compared.
+    pub matching: u8,
+    /// The certificate association data.
+    pub data: Box<[u8]>,
 }
 
 /// The MX records of a domain that exists.
@@ -202,6 +252,56 @@ impl Resolver {
         self.begin(now, name, Wanted::Addresses, kinds, prospect)
     }
 
+    /// Looks up the TLSA records for the TCP port of a host (RFC 6698 section 3), following CNAME records. For `prospect` see
+    /// [`Resolver::lookup_mx`].
+    pub fn lookup_tlsa(&mut self, now: Instant, host: &Domain, port: u16, prospect: Prospect) -> LookupId {
+        self.begin_with(now, Wanted::Tlsa, tlsa_question(host, port), prospect)
+    }
+
+    /// Looks up the TXT records of the name that these labels, with dots between them, make in front of a domain, following CNAME
+    /// records. For `prospect` see [`Resolver::lookup_mx`].
+    pub fn lookup_texts(
+        &mut self,
+        now: Instant,
+        labels: &str,
+        domain: &Domain,
+        prospect: Prospect,
+    ) -> LookupId {
+        self.begin_with(now, Wanted::Texts, Question::below(labels, domain, QuestionType::Txt), prospect)
+    }
+
+    /// Looks up whether a name is an alias. For `prospect` see [`Resolver::lookup_mx`].
+    pub fn lookup_alias(&mut self, now: Instant, name: &Domain, prospect: Prospect) -> LookupId {
+        self.begin_with(now, Wanted::Alias, Question::new(name, QuestionType::Alias), prospect)
+    }
+
+    /// Forgets the TLSA records of a host that did not prove itself by them, so that changed ones are seen at once.
+    pub fn forget_tlsa(&mut self, host: &Domain, port: u16) {
+        if let Some(question) = tlsa_question(host, port) {
+            self.cache.forget(&question);
+        }
+    }
+
+    /// Asks each server that is believed whether it validates. One that answers and does not is told of by a
+    /// [`ResolverOutput::Warning`].
+    pub fn check_validation(&mut self, now: Instant) {
+        let servers: Vec<SocketAddr> = self
+            .settings
+            .servers
+            .iter()
+            .filter(|server| server.is_believed)
+            .map(|server| server.address)
+            .collect();
+        for server in servers {
+            self.begin_with(
+                now,
+                Wanted::Validation(server),
+                Some(Question::of_root(server)),
+                Prospect::Fresh,
+            );
+        }
+    }
+
     /// Changes the settings. Questions under way are asked again if the change makes a difference, and denials and failures are
     /// forgotten.
     pub fn reconfigure(&mut self, now: Instant, settings: ResolverSettings) {
@@ -210,11 +310,23 @@ impl Resolver {
         if self.settings == settings {
             return;
         }
+        let believed = |settings: &ResolverSettings| -> Vec<NameServer> {
+            settings.servers.iter().filter(|server| server.is_believed).copied().collect()
+        };
+        if believed(&self.settings) != believed(&settings) {
+            // What was found so far says nothing of its security, or says it by others' word.
+            self.cache = Cache::default();
+        }
         self.settings = settings;
         let under_way: Vec<TaskId> =
             self.tasks.keys().filter(|id| !self.waiting.contains(id)).copied().collect();
         for id in under_way {
-            self.run(now, id, |query, context| query.begin_again(context));
+            if let Some(task) = self.tasks.get_mut(&id) {
+                task.query.stop(&mut self.sockets);
+                task.query = Query::new(id, task.question.clone());
+                task.chain = Chain::new(task.question.clone());
+            }
+            self.run(now, id, |query, context| query.next_server(context));
         }
         self.start_waiting(now);
     }
@@ -330,13 +442,24 @@ impl Resolver {
         kinds: &[QuestionType],
         prospect: Prospect,
     ) -> LookupId {
+        let questions = kinds.iter().filter_map(|kind| Question::new(domain, *kind));
+        self.begin_with(now, wanted, questions, prospect)
+    }
+
+    fn begin_with(
+        &mut self,
+        now: Instant,
+        wanted: Wanted,
+        questions: impl IntoIterator<Item = Question>,
+        prospect: Prospect,
+    ) -> LookupId {
         let id = LookupId(self.next_lookup);
         self.next_lookup += 1;
         let mut lookup = Lookup::new(wanted);
-        for question in kinds.iter().filter_map(|kind| Question::new(domain, *kind)) {
-            if let Some((outcome, _)) = self.cache.find(now, &question) {
+        for question in questions {
+            if let Some((conclusion, _)) = self.cache.find(now, &question) {
                 self.results.add(LookupResult::Cached);
-                lookup.outcomes.push(outcome);
+                lookup.conclusions.push(conclusion);
             } else {
                 lookup.tasks.insert(self.join_task(question, id, prospect));
             }
@@ -408,19 +531,24 @@ impl Resolver {
                 QueryProgress::Waiting => break None,
                 QueryProgress::Silence(failure) => {
                     is_silence = true;
-                    break Some((LookupOutcome::Failed(failure), None));
+                    break Some((task.chain.conclusion(LookupOutcome::Failed(failure)), None));
                 }
-                QueryProgress::Failed(failure) => break Some((LookupOutcome::Failed(failure), None)),
-                QueryProgress::Local(error) => break Some((LookupOutcome::Local(error), None)),
-                QueryProgress::Answered(message) => match task.chain.follow(&message) {
-                    ChainStep::End(outcome, ttl_s) => break Some((outcome, ttl_s)),
+                QueryProgress::Failed(failure) => {
+                    break Some((task.chain.conclusion(LookupOutcome::Failed(failure)), None));
+                }
+                QueryProgress::Local(error) => {
+                    break Some((task.chain.conclusion(LookupOutcome::Local(error)), None));
+                }
+                QueryProgress::Answered(message, security) => match task.chain.follow(&message, security) {
+                    ChainStep::End(outcome, ttl_s) => break Some((task.chain.conclusion(outcome), ttl_s)),
                     ChainStep::Unusable(trouble) => {
                         progress = task.query.server_failed(&mut context, trouble);
                     }
                     ChainStep::AskAgain => {
                         let question = task.chain.question();
-                        if let Some((outcome, left_s)) = self.cache.find(now, question) {
-                            break Some((outcome, Some(left_s.min(task.chain.ttl_s()))));
+                        if let Some((known, left_s)) = self.cache.find(now, question) {
+                            let ttl_s = left_s.min(task.chain.ttl_s());
+                            break Some((task.chain.concluded_by(known), Some(ttl_s)));
                         }
                         task.query.stop(context.sockets);
                         task.query = Query::new(id, question.clone());
@@ -436,8 +564,8 @@ impl Resolver {
         if is_silence && self.silence.extend() {
             self.warn_of_silence();
         }
-        if let Some((outcome, ttl_s)) = end {
-            self.finish(now, id, &outcome, ttl_s);
+        if let Some((conclusion, ttl_s)) = end {
+            self.finish(now, id, &conclusion, ttl_s);
         }
     }
 
@@ -451,18 +579,18 @@ impl Resolver {
         self.sockets.outputs.push_back(ResolverOutput::Warning(text));
     }
 
-    fn finish(&mut self, now: Instant, id: TaskId, outcome: &LookupOutcome, ttl_s: Option<u32>) {
+    fn finish(&mut self, now: Instant, id: TaskId, conclusion: &Conclusion, ttl_s: Option<u32>) {
         let Some(task) = self.remove_task(id) else { return };
-        self.results.add(outcome.result());
+        self.results.add(conclusion.outcome.result());
         for lookup_id in task.lookups {
             if let Some(lookup) = self.lookups.get_mut(&lookup_id) {
                 lookup.tasks.remove(&id);
-                lookup.outcomes.push(outcome.clone());
+                lookup.conclusions.push(conclusion.clone());
             }
             self.answer_if_done(lookup_id);
         }
         if !self.settings.servers.is_empty() {
-            self.cache.insert(now, task.question, outcome.clone(), ttl_s);
+            self.cache.insert(now, task.question, conclusion.clone(), ttl_s);
         }
     }
 
@@ -478,7 +606,26 @@ impl Resolver {
         if self.lookups.get(&id).is_some_and(|lookup| lookup.tasks.is_empty())
             && let Some(lookup) = self.lookups.remove(&id)
         {
-            self.sockets.outputs.push_back(ResolverOutput::Answer(id, lookup.answer()));
+            match lookup.end() {
+                LookupEnd::Answer(answer) => {
+                    self.sockets.outputs.push_back(ResolverOutput::Answer(id, answer))
+                }
+                LookupEnd::DoesNotValidate(server) => self.warn_of_missing_validation(server),
+                LookupEnd::Silent => {}
+            }
         }
     }
+
+    fn warn_of_missing_validation(&mut self, server: SocketAddr) {
+        let text = format!(
+            "name server {server} does not validate by DNSSEC, or does not say so: nothing that it answers counts as secure, so DANE \
+             has no effect; use a resolver that validates, such as unbound on this machine, or set `dnssec off`"
+        );
+        self.sockets.outputs.push_back(ResolverOutput::Warning(text));
+    }
+}
+
+/// Returns the question for the TLSA records of a port. Returns `None` if the name were too long.
+fn tlsa_question(host: &Domain, port: u16) -> Option<Question> {
+    Question::below(&format!("_{port}._tcp"), host, QuestionType::Tlsa)
 }

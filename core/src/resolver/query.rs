@@ -9,11 +9,12 @@ use core::net::SocketAddr;
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::Security;
 use super::failure::{DnsFailure, DnsQuestion, DnsServerTrouble, LocalLookupError};
 use super::message::{self, DnsReply, Message, Question};
 use super::sockets::{Sockets, TaskId};
 use crate::io::{CloseReason, ConnectError, ConnectionId, QueryId};
-use crate::settings::ResolverSettings;
+use crate::settings::{NameServer, ResolverSettings};
 use crate::time::{Duration, Instant};
 
 /// After this many datagrams that are not a reply, an attacker is probably guessing: the question is asked over TCP, where that
@@ -38,8 +39,8 @@ pub(super) struct QueryContext<'a> {
 pub(super) enum QueryProgress {
     /// A server is being waited for.
     Waiting,
-    /// A server has answered.
-    Answered(Message),
+    /// A server has answered, with this security.
+    Answered(Message, Security),
     /// No server has given a usable answer; a sentence.
     Failed(DnsFailure),
     /// No server has said anything; a sentence.
@@ -75,6 +76,8 @@ pub(super) struct Query {
 struct ServerQuery {
     server: usize,
     address: SocketAddr,
+    /// True if it was asked whether its answer is authentic, and what it says of that is believed.
+    is_believed: bool,
     /// The id of the message.
     id: u16,
     deadline: Instant,
@@ -105,13 +108,6 @@ impl Query {
         }
     }
 
-    /// Begins with the first server again, and forgets what was known of the servers.
-    pub(super) fn begin_again(&mut self, context: &mut QueryContext<'_>) -> QueryProgress {
-        self.stop(context.sockets);
-        *self = Self::new(self.task, self.question.clone());
-        self.next_server(context)
-    }
-
     /// Begins with the first server, or continues with the next.
     pub(super) fn next_server(&mut self, context: &mut QueryContext<'_>) -> QueryProgress {
         self.stop(context.sockets);
@@ -122,9 +118,10 @@ impl Query {
         while self.turns < turns && self.out_of_reach.len() < servers.len() {
             let server = usize::try_from(self.turns.checked_rem(count).unwrap_or(0)).unwrap_or(0);
             self.turns += 1;
-            let Some(&address) = servers.get(server) else { break };
-            let is_wanted = self.turns <= configured || self.silent.contains(&server);
-            if is_wanted && !self.out_of_reach.contains(&server) {
+            let Some(&NameServer { address, .. }) = servers.get(server) else { break };
+            let is_asked = self.question.only.is_none_or(|only| only == address);
+            let has_turn = self.turns <= configured || self.silent.contains(&server);
+            if is_asked && has_turn && !self.out_of_reach.contains(&server) {
                 self.edns = self.turns <= count;
                 return self.ask_by_udp(context, server, address);
             }
@@ -262,8 +259,9 @@ impl Query {
     fn handle_reply(&mut self, context: &mut QueryContext<'_>, reply: DnsReply) -> QueryProgress {
         match reply {
             DnsReply::Answer(message) => {
+                let security = self.security(context, message.is_authentic);
                 // The caller, which ends the query or continues it, closes the connection or socket.
-                QueryProgress::Answered(message)
+                QueryProgress::Answered(message, security)
             }
             // The same server, without what it may not know (RFC 6891 section 7).
             DnsReply::NotUnderstood(code) => match &self.asked {
@@ -278,6 +276,18 @@ impl Query {
             DnsReply::Truncated | DnsReply::Malformed => {
                 self.server_failed(context, DnsServerTrouble::Malformed)
             }
+        }
+    }
+
+    /// Returns the security of an answer of the server that was asked.
+    fn security(&self, context: &QueryContext<'_>, is_authentic: bool) -> Security {
+        match &self.asked {
+            Some(asked) if asked.is_believed && is_authentic => Security::Secure,
+            Some(asked) if asked.is_believed => Security::Insecure,
+            Some(_) | None if context.settings.servers.iter().any(|server| server.is_believed) => {
+                Security::Unknown
+            }
+            Some(_) | None => Security::Insecure,
         }
     }
 
@@ -318,13 +328,14 @@ impl Query {
     ) -> QueryProgress {
         self.stop(context.sockets);
         let id = context.sockets.message_id();
-        let Some(octets) = self.question.encode(id, self.edns) else {
+        let is_believed = context.settings.servers.get(server).is_some_and(|server| server.is_believed);
+        let Some(octets) = self.question.encode(id, self.edns, is_believed) else {
             return QueryProgress::Failed(DnsFailure::NotEncodable(DnsQuestion::from(&self.question)));
         };
         let transport = open(context.sockets, self.task, octets);
         let deadline = context.now + self.answer_timeout(context.settings, &transport);
         context.sockets.set_deadline(self.task, deadline);
-        self.asked = Some(ServerQuery { server, address, id, deadline, strays: 0, transport });
+        self.asked = Some(ServerQuery { server, address, is_believed, id, deadline, strays: 0, transport });
         QueryProgress::Waiting
     }
 

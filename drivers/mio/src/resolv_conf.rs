@@ -100,7 +100,11 @@ impl ResolverSource {
     /// Returns the settings of the resolver for this content of the file.
     pub fn settings(&self, file: &ResolvConf) -> ResolverSettings {
         let servers = if self.given.is_empty() { &file.servers } else { &self.given };
-        ResolverSettings { servers: servers.clone(), timeout: file.timeout, attempts: file.attempts }
+        ResolverSettings {
+            timeout: file.timeout,
+            attempts: file.attempts,
+            ..ResolverSettings::new(servers.clone())
+        }
     }
 
     /// Returns the problems of the file that the administrator should know.

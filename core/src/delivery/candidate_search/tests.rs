@@ -23,11 +23,12 @@ fn walk(deed: Deed) -> u32 {
         match search.next(&next_hop, &policies, &hosts) {
             SearchStep::LookupMx(_) => {
                 let mut rng = Rng::from_seed([1; 32]);
-                search.handle_mx(Ok(MxAnswer::Records(records.clone())), &settings, &mut rng).unwrap();
+                let records = Resolved::insecure(MxAnswer::Records(records.clone()));
+                search.handle_mx(Ok(records), &settings, &mut rng).unwrap();
             }
             SearchStep::LookupAddresses(_) => {
                 let addresses = (1..=4).map(|last| IpAddr::from([192, 0, 2, last])).collect();
-                search.handle_addresses(Ok(addresses), &next_hop, &policies).unwrap();
+                search.handle_addresses(Ok(Resolved::insecure(addresses)), &next_hop, &policies).unwrap();
             }
             SearchStep::Try(candidate) if deed == Deed::PutOff && !search.is_at_last_resorts() => {
                 search.put_off(candidate);

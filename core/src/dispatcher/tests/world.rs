@@ -65,7 +65,7 @@ pub(super) fn settings() -> Settings {
     let mut settings = Settings::for_tests();
     settings.policy.ports =
         [Port { number: 25, tls: TlsMode::StartTls }, Port { number: 25, tls: TlsMode::Plain }].into();
-    settings.resolver.servers = vec![NAME_SERVER.parse().unwrap()];
+    settings.resolver.servers = vec![NAME_SERVER.parse::<SocketAddr>().unwrap().into()];
     settings
 }
 

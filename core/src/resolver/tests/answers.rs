@@ -22,7 +22,7 @@ fn mail_hosts_are_sorted_by_preference() {
 fn a_null_mx_is_one_record_with_the_root_as_target() {
     // RFC 7505 section 3; the preference does not matter.
     let answer = Scene::mx_of(vec![mx_record("example.org.", 7, ".")]);
-    assert_eq!(answer, Answer::Mx(Ok(MxAnswer::NullMx)));
+    assert_eq!(answer, mx(MxAnswer::NullMx));
 }
 
 #[test]
@@ -49,14 +49,16 @@ fn unusable_mail_hosts_are_no_reason_for_the_implicit_mx() {
 #[test]
 fn only_the_most_preferred_of_very_many_mail_hosts_are_kept() {
     let records = (0..200).rev().map(|n| mx_record("example.org.", n, &format!("m{n}.example."))).collect();
-    let Answer::Mx(Ok(MxAnswer::Records(kept))) = Scene::mx_of(records) else { panic!() };
+    let Answer::Mx(Ok(Resolved { value: MxAnswer::Records(kept), .. })) = Scene::mx_of(records) else {
+        panic!()
+    };
     let preferences: Vec<u16> = kept.iter().map(|(preference, _)| *preference).collect();
     assert_eq!(preferences, (0..u16::try_from(MAIL_HOSTS_LIMIT).unwrap()).collect::<Vec<_>>());
 }
 
 #[test]
 fn a_domain_without_mx_records_has_the_implicit_mx() {
-    assert_eq!(Scene::mx_of(vec![]), Answer::Mx(Ok(MxAnswer::NoRecords)));
+    assert_eq!(Scene::mx_of(vec![]), mx(MxAnswer::NoRecords));
 }
 
 #[test]
@@ -97,7 +99,7 @@ fn a_denial_counts_for_the_end_of_the_chain() {
     // RFC 6604 section 3 and RFC 2308 section 2.
     for (code, expected) in [
         (ResponseCode::NXDomain, Answer::Mx(Err(LookupError::NameDoesNotExist))),
-        (ResponseCode::NoError, Answer::Mx(Ok(MxAnswer::NoRecords))),
+        (ResponseCode::NoError, mx(MxAnswer::NoRecords)),
     ] {
         let mut scene = Scene::new();
         scene.mx("example.org");
@@ -245,7 +247,7 @@ fn neither_family_crowds_out_the_other() {
         let (ipv4, ipv6) = both_sent(&mut scene);
         scene.reply_with(&ipv4, (0..ipv4_count).map(|n| a_record("mx.example.", n)).collect());
         scene.reply_with(&ipv6, (0..ipv6_count).map(|n| aaaa_record("mx.example.", n)).collect());
-        let Answer::Addresses(Ok(kept)) = scene.answer() else { panic!() };
+        let Answer::Addresses(Ok(Resolved { value: kept, .. })) = scene.answer() else { panic!() };
         assert_eq!(kept.len(), ADDRESSES_LIMIT);
         assert_eq!(kept.iter().filter(|address| address.is_ipv6()).count(), ipv6_kept);
     }

@@ -16,7 +16,7 @@ fn remembered(reply: impl Fn(&mut Scene, &Sent), spans: &[Duration]) -> Vec<bool
         scene.mx("example.org");
         let sent = scene.one_sent();
         reply(&mut scene, &sent);
-        let answer = scene.answer();
+        let answer = scene.whole_answer();
         scene.pass(*span);
         scene.mx("EXAMPLE.org");
         let outputs = scene.outputs();
@@ -169,7 +169,11 @@ fn the_cache_is_bounded_and_drops_what_expires_first() {
     let question = |n: usize| {
         Question::new(&Domain::parse(&format!("d{n}.example")).unwrap(), QuestionType::Mx).unwrap()
     };
-    let outcome = LookupOutcome::Mx(MxAnswer::NullMx);
+    let outcome = Conclusion {
+        outcome: LookupOutcome::Mx(MxAnswer::NullMx),
+        security: Security::Insecure,
+        canonical: None,
+    };
     for n in 0..=ENTRIES_LIMIT {
         let ttl_s = if n == 7 { 60 } else { 300 };
         cache.insert(now, question(n), outcome.clone(), Some(ttl_s));

@@ -99,7 +99,7 @@ fn a_server_that_sends_strange_messages_without_end_is_given_up() {
 }
 
 /// The octets of a right answer with `answers` in their raw form.
-fn raw_answer(sent: &Sent, count: u16, answers: &[u8]) -> Vec<u8> {
+pub(super) fn raw_answer(sent: &Sent, count: u16, answers: &[u8]) -> Vec<u8> {
     let mut response = sent.response();
     response.edns = None;
     let mut octets = response.to_vec().unwrap();
@@ -165,7 +165,7 @@ fn records_beyond_the_limit_are_not_looked_at() {
     answers.extend([0xff; 20]);
     let octets = raw_answer(&sent, count, &answers);
     scene.resolver.handle_datagram(scene.now, sent.query, sent.to, &octets);
-    let Answer::Mx(Ok(MxAnswer::Records(kept))) = scene.answer() else { panic!() };
+    let Answer::Mx(Ok(Resolved { value: MxAnswer::Records(kept), .. })) = scene.answer() else { panic!() };
     assert_eq!(kept.len(), 64);
 }
 

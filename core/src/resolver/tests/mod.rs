@@ -3,6 +3,7 @@
 mod answers;
 mod caching;
 mod hostile;
+mod security;
 mod servers;
 mod silence;
 
@@ -49,6 +50,7 @@ pub(super) fn response_to(query: &WireMessage) -> WireMessage {
     let mut message = query.clone();
     message.metadata.message_type = MessageType::Response;
     message.metadata.recursion_available = true;
+    message.metadata.authentic_data = false;
     message
 }
 
@@ -59,7 +61,7 @@ impl Scene {
     }
 
     pub(super) fn with_servers(count: u8, attempts: u32) -> Self {
-        let servers = (1..=count).map(server).collect();
+        let servers = (1..=count).map(|number| server(number).into()).collect();
         let settings = ResolverSettings { servers, timeout: TIMEOUT, attempts };
         let now = Instant::from_micros(1_000_000);
         Self { resolver: Resolver::new(settings, Rng::from_seed([1; 32])), now }
@@ -128,8 +130,21 @@ impl Scene {
         self.outputs().into_iter().filter_map(answer).collect()
     }
 
-    /// The one answer; after it nothing may be left open.
+    /// The one answer without how it was found; after it nothing may be left open.
     pub(super) fn answer(&mut self) -> Answer {
+        match self.whole_answer() {
+            Answer::Mx(Ok(found)) => mx(found.value),
+            Answer::Addresses(Ok(found)) => Answer::Addresses(Ok(Resolved::insecure(found.value))),
+            other @ (Answer::Mx(_)
+            | Answer::Addresses(_)
+            | Answer::Tlsa(_)
+            | Answer::Texts(_)
+            | Answer::Alias(_)) => other,
+        }
+    }
+
+    /// The one answer; after it nothing may be left open.
+    pub(super) fn whole_answer(&mut self) -> Answer {
         let mut answers = self.answers();
         assert_eq!(answers.len(), 1, "{answers:?}");
         self.assert_clean();
@@ -220,11 +235,16 @@ pub(super) fn ns_record(zone: &str) -> Record {
 
 pub(super) fn hosts(hosts: &[(u16, &str)]) -> Answer {
     let hosts = hosts.iter().map(|(preference, host)| (*preference, Domain::parse(host).unwrap()));
-    Answer::Mx(Ok(MxAnswer::Records(hosts.collect())))
+    mx(MxAnswer::Records(hosts.collect()))
+}
+
+pub(super) fn mx(answer: MxAnswer) -> Answer {
+    Answer::Mx(Ok(Resolved::insecure(answer)))
 }
 
 pub(super) fn found(addresses: &[&str]) -> Answer {
-    Answer::Addresses(Ok(addresses.iter().map(|address| address.parse().unwrap()).collect()))
+    let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+    Answer::Addresses(Ok(Resolved::insecure(addresses)))
 }
 
 /// The sentence of a temporary failure.

@@ -1,10 +1,9 @@
 //! The one table of all directives: the parser, the report of `check` and the manual's table are made from it.
 
-use std::net::SocketAddr;
-
 use cmail_delivery::course::Transcripts;
 use cmail_delivery::hold::HoldLine;
 use cmail_delivery::retry_rule::RetryRule;
+use cmail_delivery::settings::NameServer;
 use cmail_delivery::time::Span;
 
 use super::OnReload;
@@ -242,7 +241,7 @@ pub static DIRECTIVES: [Directive; 41] = [
         repeat: Repeat::Cumulative,
         on_reload: OnReload::Taken,
         help: "The DNS servers to ask. Write an IPv6 address with a port as `[::1]:53`. The options `timeout` and `attempts` of `/etc/resolv.conf` always apply.",
-        show: |config| Some(join(config.settings.resolver.servers.iter().map(SocketAddr::to_string))),
+        show: |config| Some(join(config.settings.resolver.servers.iter().map(NameServer::to_string))),
     },
     Directive {
         name: "interval",

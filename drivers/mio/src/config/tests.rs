@@ -3,10 +3,12 @@ mod retry;
 use super::*;
 
 use std::fs;
+use std::net::SocketAddr;
 
 use cmail_delivery::hold::HoldLine;
 use cmail_delivery::next_hop::{Port, TlsMode};
 use cmail_delivery::policy::RateLimit;
+use cmail_delivery::settings::NameServer;
 use proptest::prelude::*;
 
 const FILE: &str = "test.conf";
@@ -36,6 +38,10 @@ pub(super) fn warnings(text: &str) -> Vec<String> {
     config(text).warnings.iter().map(ToString::to_string).collect()
 }
 
+fn name_server(address: &str) -> NameServer {
+    address.parse::<SocketAddr>().unwrap().into()
+}
+
 #[test]
 fn without_a_directive_its_default_holds() {
     let config = config("database /var/db\n");
@@ -54,7 +60,7 @@ fn without_a_directive_its_default_holds() {
     let ports = [(25, TlsMode::StartTls), (25, TlsMode::Plain)].map(|(number, tls)| Port { number, tls });
     assert_eq!(*settings.policy.ports, ports);
     assert_eq!(settings.policy.rate_limit, None);
-    assert_eq!(settings.resolver.servers, ["127.0.0.1:53".parse().unwrap()]);
+    assert_eq!(settings.resolver.servers, [name_server("127.0.0.1:53")]);
     assert_eq!((settings.resolver.timeout, settings.resolver.attempts), (Duration::from_secs(5), 2));
     assert_eq!((settings.concurrency, settings.policy.concurrency), (500, 10));
     assert_eq!((settings.policy.host_concurrency, settings.policy.idle), (20, Duration::from_secs(5)));
@@ -137,7 +143,7 @@ fn every_directive_reaches_its_setting() {
     assert_eq!(settings.bounce_copy, ["a@example.org".into(), "b@example.org".into()]);
     let ports = [(465, TlsMode::Implicit), (587, TlsMode::StartTls), (26, TlsMode::Plain)];
     assert_eq!(*settings.policy.ports, ports.map(|(number, tls)| Port { number, tls }));
-    let servers = ["192.0.2.1:53", "[::1]:5353"].map(|server| server.parse().unwrap());
+    let servers = ["192.0.2.1:53", "[::1]:5353"].map(name_server);
     assert_eq!(settings.resolver.servers, servers);
     assert_eq!(settings.interval, Duration::from_secs(1));
     assert_eq!((settings.retries, settings.retry_interval_s, settings.policy.padding), (2, 0, 0));
@@ -308,7 +314,7 @@ fn timeouts_of_resolv_conf_hold_for_given_resolvers_too() {
         let text = format!("database /db\n{line}");
         let config = Config::from_octets(Path::new(FILE), text.as_bytes(), &environment).unwrap();
         let resolver = config.settings.resolver;
-        assert_eq!(resolver.servers, [server.parse().unwrap()]);
+        assert_eq!(resolver.servers, [name_server(server)]);
         assert_eq!((resolver.timeout, resolver.attempts), (Duration::from_secs(7), 3));
     }
 }

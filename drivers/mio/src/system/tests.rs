@@ -124,7 +124,7 @@ fn servers_of_the_configuration_stay_and_options_of_the_file_count() {
     scene.look();
     scene.write("resolv.conf", "nameserver 192.0.2.2\noptions timeout:7 attempts:4\n");
     let settings = scene.system.read(Occasion::Schedule).resolver.unwrap();
-    assert_eq!(settings.servers, ["192.0.2.9:53".parse().unwrap()]);
+    assert_eq!(settings.servers, ["192.0.2.9:53".parse::<std::net::SocketAddr>().unwrap().into()]);
     assert_eq!((settings.timeout, settings.attempts), (Duration::from_secs(7), 4));
 }
 
