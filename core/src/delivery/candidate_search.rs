@@ -11,10 +11,10 @@ use crate::attempt::{HostTrouble, Unresolved};
 use crate::next_hop::{Host, NextHop, Port, Relay, TlsMode};
 use crate::policy::Policies;
 use crate::reachability::Reachability;
-use crate::resolver::{LocalLookupError, LookupError, MxAnswer, Resolved};
+use crate::resolver::{Answer, LocalLookupError, LookupError, LookupRequest, MxAnswer, Resolved};
 use crate::rng::Rng;
 use crate::route::{self, Candidate};
-use crate::settings::{Hosts, Settings};
+use crate::settings::Hosts;
 use crate::time::Instant;
 
 /// Most candidates that one pass connects to in vain (RFC 5321 section 5.1 lets a client limit them). Without this limit, a
@@ -25,10 +25,8 @@ const CANDIDATE_LIMIT: u32 = 100;
 /// The next step of a search.
 #[derive(Debug)]
 pub(super) enum SearchStep {
-    /// Look up the MX records of the domain, and pass the answer to [`CandidateSearch::handle_mx`].
-    LookupMx(Domain),
-    /// Look up the addresses of a host, and pass the answer to [`CandidateSearch::handle_addresses`].
-    LookupAddresses(Domain),
+    /// Look this up, and pass the answer to [`CandidateSearch::handle_answer`].
+    Lookup(LookupRequest),
     /// Try this candidate.
     Try(Candidate),
     /// Nothing is left to try.
@@ -130,7 +128,7 @@ impl CandidateSearch {
     pub(super) fn next(&mut self, next_hop: &NextHop, policies: &Policies, hosts: &Hosts) -> SearchStep {
         loop {
             if let SearchStage::Domain(domain) = &self.stage {
-                return SearchStep::LookupMx(domain.clone());
+                return SearchStep::Lookup(LookupRequest::Mx(domain.clone()));
             }
             if self.tried >= CANDIDATE_LIMIT {
                 return SearchStep::Exhausted;
@@ -153,7 +151,9 @@ impl CandidateSearch {
                 Host::Name(name) => {
                     let listed =
                         hosts.get(name).filter(|_| matches!(self.stage, SearchStage::Relay)).cloned();
-                    let Some(mut listed) = listed else { return SearchStep::LookupAddresses(name.clone()) };
+                    let Some(mut listed) = listed else {
+                        return SearchStep::Lookup(LookupRequest::Addresses(name.clone()));
+                    };
                     listed.retain(|address| is_destination(*address));
                     if listed.is_empty() {
                         self.host_trouble = Some(HostTrouble::NoAddress(name.clone()));
@@ -208,19 +208,34 @@ impl CandidateSearch {
         self.last_resorts.retain(is_other);
     }
 
-    /// Processes the answer to [`SearchStep::LookupMx`].
-    pub(super) fn handle_mx(
+    /// Processes the answer to [`SearchStep::Lookup`]. `announce` is the name of this host, which may be among the mail hosts.
+    pub(super) fn handle_answer(
+        &mut self,
+        answer: Answer,
+        next_hop: &NextHop,
+        policies: &Policies,
+        announce: &str,
+        rng: &mut Rng,
+    ) -> Result<(), DeadEnd> {
+        match answer {
+            Answer::Mx(answer) => self.handle_mx(answer, announce, rng),
+            Answer::Addresses(answer) => self.handle_addresses(answer, next_hop, policies),
+            // Not asked for.
+            Answer::Tlsa(_) | Answer::Texts(_) | Answer::Alias(_) => Ok(()),
+        }
+    }
+
+    fn handle_mx(
         &mut self,
         answer: Result<Resolved<MxAnswer>, LookupError>,
-        settings: &Settings,
+        announce: &str,
         rng: &mut Rng,
     ) -> Result<(), DeadEnd> {
         let SearchStage::Domain(domain) = &self.stage else { return Ok(()) };
         let domain = domain.clone();
         match answer.map(|answer| answer.value) {
             Ok(MxAnswer::Records(records)) => {
-                self.hosts =
-                    route::mx_hosts(&records, &settings.announce, rng).into_iter().map(Host::Name).collect();
+                self.hosts = route::mx_hosts(&records, announce, rng).into_iter().map(Host::Name).collect();
                 if self.hosts.is_empty() {
                     self.host_trouble = Some(HostTrouble::NoUsableMx(domain.clone()));
                 }
@@ -238,8 +253,7 @@ impl CandidateSearch {
         }
     }
 
-    /// Processes the answer to [`SearchStep::LookupAddresses`].
-    pub(super) fn handle_addresses(
+    fn handle_addresses(
         &mut self,
         answer: Result<Resolved<Vec<IpAddr>>, LookupError>,
         next_hop: &NextHop,

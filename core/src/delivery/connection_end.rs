@@ -445,12 +445,8 @@ impl Delivery {
         self.refusals = Refusals::default();
         self.stage = loop {
             match self.search.next(&self.next_hop, cx.policies, cx.hosts) {
-                SearchStep::LookupMx(domain) => {
-                    self.outputs.push_back(DeliveryOutput::LookupMx(domain));
-                    break DeliveryStage::LookingUp;
-                }
-                SearchStep::LookupAddresses(name) => {
-                    self.outputs.push_back(DeliveryOutput::LookupAddresses(name));
+                SearchStep::Lookup(request) => {
+                    self.outputs.push_back(DeliveryOutput::Lookup(request));
                     break DeliveryStage::LookingUp;
                 }
                 SearchStep::Try(candidate) => {

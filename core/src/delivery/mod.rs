@@ -230,13 +230,8 @@ impl Delivery {
             return;
         }
         self.notes.note_answer(cx, &self.next_hop, self.search.host(), &answer);
-        let result = match answer {
-            Answer::Mx(answer) => self.search.handle_mx(answer, cx.settings, &mut self.rng),
-            Answer::Addresses(answer) => self.search.handle_addresses(answer, &self.next_hop, cx.policies),
-            // Not asked for.
-            Answer::Tlsa(_) | Answer::Texts(_) | Answer::Alias(_) => Ok(()),
-        };
-        match result {
+        let announce = &cx.settings.announce;
+        match self.search.handle_answer(answer, &self.next_hop, cx.policies, announce, &mut self.rng) {
             Ok(()) => self.advance(cx),
             Err(DeadEnd::Unresolved(reason)) => self.exhaust(Failure::Unresolved(reason).into()),
             Err(DeadEnd::Local(error)) => self.postpone(Postponement::Lookup(error)),

@@ -9,7 +9,6 @@ use thiserror::Error;
 #[cfg(doc)]
 use super::Delivery;
 use super::PassFailure;
-use crate::address::Domain;
 use crate::attempt::{Acceptance, Failure, Setback};
 use crate::course::Course;
 use crate::ending::LocalTrouble;
@@ -18,7 +17,7 @@ use crate::io::{ConnectionId, Tls};
 use crate::next_hop::Host;
 use crate::outbox::MailId;
 use crate::reachability::{Login, Trouble};
-use crate::resolver::LocalLookupError;
+use crate::resolver::{LocalLookupError, LookupRequest};
 use crate::route::Candidate;
 use crate::sasl::Mechanism;
 use crate::session::{EndCause, Recipient};
@@ -44,9 +43,7 @@ pub(crate) enum Postponement {
 #[derive(Debug)]
 pub(crate) enum DeliveryOutput {
     /// Answered by [`Delivery::handle_answer`].
-    LookupMx(Domain),
-    /// Answered by [`Delivery::handle_answer`].
-    LookupAddresses(Domain),
+    Lookup(LookupRequest),
     /// Connect, from the local address that is given: the slot of this connection is taken.
     Connect {
         connection: ConnectionId,

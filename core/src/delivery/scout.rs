@@ -10,7 +10,7 @@ use crate::explanation::DeadEndReason;
 use crate::next_hop::NextHop;
 use crate::policy::Policies;
 use crate::reachability::Reachability;
-use crate::resolver::{Answer, MxAnswer, Resolved};
+use crate::resolver::{Answer, LookupRequest, MxAnswer, Resolved};
 use crate::rng::Rng;
 use crate::route::Candidate;
 use crate::settings::{Hosts, Settings};
@@ -31,8 +31,7 @@ pub(crate) struct Scout {
 /// What a scout needs next.
 #[derive(Debug)]
 pub(crate) enum ScoutStep {
-    LookupMx(Domain),
-    LookupAddresses(Domain),
+    Lookup(LookupRequest),
     /// Nothing: it has found everything.
     Done,
 }
@@ -73,8 +72,7 @@ impl Scout {
             // It keeps only the last one.
             self.host_troubles.extend(self.search.take_host_trouble());
             match step {
-                SearchStep::LookupMx(domain) => return ScoutStep::LookupMx(domain),
-                SearchStep::LookupAddresses(name) => return ScoutStep::LookupAddresses(name),
+                SearchStep::Lookup(request) => return ScoutStep::Lookup(request),
                 SearchStep::Try(candidate) => {
                     if self.search.must_wait(&candidate, reachability, now) {
                         self.search.put_off(candidate);
@@ -91,17 +89,11 @@ impl Scout {
 
     /// Processes the answer to a lookup.
     pub(crate) fn handle_answer(&mut self, answer: Answer, settings: &Settings, policies: &Policies) {
-        let result = match answer {
-            Answer::Mx(answer) => {
-                if let Ok(Resolved { value: MxAnswer::Records(records), .. }) = &answer {
-                    self.mx.clone_from(records);
-                }
-                self.search.handle_mx(answer, settings, &mut self.rng)
-            }
-            Answer::Addresses(answer) => self.search.handle_addresses(answer, &self.next_hop, policies),
-            // Not asked for.
-            Answer::Tlsa(_) | Answer::Texts(_) | Answer::Alias(_) => Ok(()),
-        };
+        if let Answer::Mx(Ok(Resolved { value: MxAnswer::Records(records), .. })) = &answer {
+            self.mx.clone_from(records);
+        }
+        let announce = &settings.announce;
+        let result = self.search.handle_answer(answer, &self.next_hop, policies, announce, &mut self.rng);
         self.host_troubles.extend(self.search.take_host_trouble());
         self.dead_end = result.err().map(|dead_end| match dead_end {
             DeadEnd::Unresolved(reason) => DeadEndReason::Unresolved(reason),

@@ -22,6 +22,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 use core::net::{IpAddr, SocketAddr};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -59,6 +60,31 @@ pub struct Families {
     pub ipv4: bool,
     /// AAAA records.
     pub ipv6: bool,
+}
+
+/// What to look up. For the names in it see the answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LookupRequest {
+    /// The mail hosts of a domain: [`Answer::Mx`].
+    Mx(Domain),
+    /// The addresses of a host: [`Answer::Addresses`]. Both families are looked up even if only one is usable, because a name with
+    /// only the other one does exist.
+    Addresses(Domain),
+    /// The TLSA records for a TCP port of a host: [`Answer::Tlsa`].
+    Tlsa(Domain, u16),
+    /// Whether a name is an alias: [`Answer::Alias`].
+    Alias(Domain),
+}
+
+impl fmt::Display for LookupRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mx(domain) => write!(f, "the MX of {domain}"),
+            Self::Addresses(host) => write!(f, "the addresses of {host}"),
+            Self::Tlsa(host, port) => write!(f, "the TLSA records of {host} for port {port}"),
+            Self::Alias(host) => write!(f, "the CNAME of {host}"),
+        }
+    }
 }
 
 /// A request to the owner of the resolver.
@@ -225,6 +251,18 @@ impl Resolver {
             silence: Silence::default(),
             next_task: 0,
             results: Counts::default(),
+        }
+    }
+
+    /// Begins the lookup of a request. `prospect` is that of the mail that needs the answer, and decides the order if many lookups wait.
+    pub fn lookup(&mut self, now: Instant, request: &LookupRequest, prospect: Prospect) -> LookupId {
+        match request {
+            LookupRequest::Mx(domain) => self.lookup_mx(now, domain, prospect),
+            LookupRequest::Addresses(host) => {
+                self.lookup_addresses(now, host, Families { ipv4: true, ipv6: true }, prospect)
+            }
+            LookupRequest::Tlsa(host, port) => self.lookup_tlsa(now, host, *port, prospect),
+            LookupRequest::Alias(host) => self.lookup_alias(now, host, prospect),
         }
     }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::settings::Settings;
 use alloc::collections::BTreeMap;
 use alloc::format;
 
@@ -21,14 +22,21 @@ fn walk(deed: Deed) -> u32 {
     let mut tried = 0;
     loop {
         match search.next(&next_hop, &policies, &hosts) {
-            SearchStep::LookupMx(_) => {
+            SearchStep::Lookup(request) => {
+                let answer = match request {
+                    LookupRequest::Mx(_) => {
+                        Answer::Mx(Ok(Resolved::insecure(MxAnswer::Records(records.clone()))))
+                    }
+                    LookupRequest::Addresses(_) => {
+                        let addresses = (1..=4).map(|last| IpAddr::from([192, 0, 2, last])).collect();
+                        Answer::Addresses(Ok(Resolved::insecure(addresses)))
+                    }
+                    LookupRequest::Tlsa(..) | LookupRequest::Alias(_) => {
+                        panic!("no policy asks for {request}")
+                    }
+                };
                 let mut rng = Rng::from_seed([1; 32]);
-                let records = Resolved::insecure(MxAnswer::Records(records.clone()));
-                search.handle_mx(Ok(records), &settings, &mut rng).unwrap();
-            }
-            SearchStep::LookupAddresses(_) => {
-                let addresses = (1..=4).map(|last| IpAddr::from([192, 0, 2, last])).collect();
-                search.handle_addresses(Ok(Resolved::insecure(addresses)), &next_hop, &policies).unwrap();
+                search.handle_answer(answer, &next_hop, &policies, "me.example", &mut rng).unwrap();
             }
             SearchStep::Try(candidate) if deed == Deed::PutOff && !search.is_at_last_resorts() => {
                 search.put_off(candidate);

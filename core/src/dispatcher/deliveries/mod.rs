@@ -55,7 +55,7 @@ use crate::io::{CloseReason, ConnectError, ConnectionId, Output, Purpose};
 use crate::outbox::{DATA_CHUNK_OCTETS, DeliveredMail, StoreRequest};
 use crate::queue::HopId;
 use crate::reachability::Reachability;
-use crate::resolver::{Families, Resolver, ResolverOutput};
+use crate::resolver::{Resolver, ResolverOutput};
 use crate::rng::Rng;
 use crate::session::Recipient;
 use crate::settings::{Hosts, Settings};
@@ -438,14 +438,8 @@ impl Deliveries {
     fn take_in_delivery_output(&mut self, books: &mut Books, hop: HopId, output: DeliveryOutput) {
         let now = books.now.monotonic;
         match output {
-            DeliveryOutput::LookupMx(domain) => {
-                let lookup = self.resolver.lookup_mx(now, &domain, books.queue.prospect(hop));
-                self.wait_for(books, hop, Waits::ForDns(lookup));
-            }
-            DeliveryOutput::LookupAddresses(name) => {
-                // Both families are looked up even if only one is usable: a name with only the other one does exist.
-                let families = Families { ipv4: true, ipv6: true };
-                let lookup = self.resolver.lookup_addresses(now, &name, families, books.queue.prospect(hop));
+            DeliveryOutput::Lookup(request) => {
+                let lookup = self.resolver.lookup(now, &request, books.queue.prospect(hop));
                 self.wait_for(books, hop, Waits::ForDns(lookup));
             }
             DeliveryOutput::Connect { connection, remote, local } => {

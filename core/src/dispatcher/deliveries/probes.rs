@@ -26,7 +26,7 @@ use crate::policy::RateLimit;
 use crate::probe::{Probe, ProbeEvent, ProbeStep, ProbeVerdict};
 use crate::queue::Queue;
 use crate::reachability::Reachability;
-use crate::resolver::{self, Families, LookupId};
+use crate::resolver::{self, LookupId};
 use crate::rng::Seed;
 use crate::route::Candidate;
 use crate::session::{Recipient, Transaction};
@@ -360,15 +360,9 @@ impl Deliveries {
         // A person waits for it.
         let prospect = Prospect::Fresh;
         match output {
-            DeliveryOutput::LookupMx(domain) => {
-                self.remark(books, id, None, format!("looking for the MX of {domain}"));
-                let lookup = self.resolver.lookup_mx(now, &domain, prospect);
-                self.inquiries.probes.lookups.insert(lookup, id);
-            }
-            DeliveryOutput::LookupAddresses(name) => {
-                self.remark(books, id, None, format!("looking for the addresses of {name}"));
-                let families = Families { ipv4: true, ipv6: true };
-                let lookup = self.resolver.lookup_addresses(now, &name, families, prospect);
+            DeliveryOutput::Lookup(request) => {
+                self.remark(books, id, None, format!("looking for {request}"));
+                let lookup = self.resolver.lookup(now, &request, prospect);
                 self.inquiries.probes.lookups.insert(lookup, id);
             }
             DeliveryOutput::Connect { connection, remote, local } => {

@@ -12,7 +12,7 @@ use crate::fair_queue::Prospect;
 use crate::ids::InquiryId;
 use crate::io::Output;
 use crate::next_hop::NextHop;
-use crate::resolver::{self, Families, LookupId};
+use crate::resolver::{self, LookupId};
 
 /// Scouts under way.
 #[derive(Debug, Default)]
@@ -93,11 +93,7 @@ impl Deliveries {
         // A person waits for it.
         let prospect = Prospect::Fresh;
         let lookup = match step {
-            ScoutStep::LookupMx(domain) => self.resolver.lookup_mx(now, &domain, prospect),
-            ScoutStep::LookupAddresses(name) => {
-                let families = Families { ipv4: true, ipv6: true };
-                self.resolver.lookup_addresses(now, &name, families, prospect)
-            }
+            ScoutStep::Lookup(request) => self.resolver.lookup(now, &request, prospect),
             // What is explained is what stands at the end of the call.
             ScoutStep::Done => return self.inquiries.scouts.done.push(id),
         };
