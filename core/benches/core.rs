@@ -129,6 +129,7 @@ fn ready_session(peer: &mut Peer) -> Session {
     let config = SessionConfig {
         announce: "client.example.org".into(),
         tls: TlsMode::Plain,
+        need: cmail_delivery::tls::Need::Optional,
         plain_fallback: false,
         credentials: None,
         auth_unprotected: false,

@@ -19,7 +19,7 @@ use crate::shown::ShownAddress;
 use crate::status::EnhancedStatus;
 use crate::system_error::{NetworkTrouble, SystemError};
 use crate::time::UnixTime;
-use crate::tls::Tls;
+use crate::tls::{Lack, TlsSummary};
 
 /// One attempt to deliver one mail, which ended in an [`Acceptance`] or a [`Failure`]. The type tells which, so that delivered mail
 /// cannot hold a failure, nor a faillog row an acceptance. [`AttemptFacts`] is what both have in common.
@@ -73,7 +73,7 @@ pub struct Server {
     /// Address and port.
     pub address: SocketAddr,
     /// The TLS of the conversation; `None` while it is in plain text.
-    pub tls: Option<Tls>,
+    pub tls: Option<TlsSummary>,
 }
 
 /// The reason why an attempt has failed.
@@ -168,6 +168,8 @@ pub enum HostTrouble {
     NoAddress(Domain),
     /// The host has no address of a usable family.
     NoUsableFamily(Host),
+    /// None of the ports to try is protected as `tls_policy` says.
+    NoUsablePort(Host),
     /// The name servers failed, in this way.
     DnsFailed(Box<DnsFailure>),
 }
@@ -315,9 +317,11 @@ impl Failure {
             | Self::MalformedRelay(_)
             | Self::Unresolved(Unresolved::BadDomain(_)) => AttemptKind::Address,
             Self::Uncertain(..) => AttemptKind::Uncertain,
-            Self::Unreached(unreached) => {
-                unreached.tried.last().map_or(AttemptKind::Dns, |tried| tried.setback.kind())
-            }
+            Self::Unreached(unreached) => match (unreached.tried.last(), &unreached.host) {
+                (Some(tried), _) => tried.setback.kind(),
+                (None, Some(HostTrouble::NoUsablePort(_))) => AttemptKind::Tls,
+                (None, _) => AttemptKind::Dns,
+            },
             Self::Unresolved(_) => AttemptKind::Dns,
         }
     }
@@ -358,6 +362,7 @@ impl Setback {
                 | Unsuitable::NoTls => AttemptKind::Tls,
                 Unsuitable::NoMechanism | Unsuitable::NotAuthenticated(_) => AttemptKind::Auth,
             },
+            Self::Ended(EndCause::Untrusted(_)) => AttemptKind::Tls,
             Self::Ended(_) => AttemptKind::Lost,
             Self::WantsMore { protection: Protection::Tls, .. } => AttemptKind::Auth,
             Self::WantsMore { .. } => AttemptKind::Tls,
@@ -368,6 +373,10 @@ impl Setback {
     pub(crate) fn status(&self) -> EnhancedStatus {
         match self {
             Self::NotConnected(_) | Self::ConnectTimedOut => EnhancedStatus::NO_ANSWER,
+            Self::Ended(EndCause::Untrusted(shortfall)) => match shortfall.lack {
+                Lack::Tls | Lack::Version(_) => EnhancedStatus::NO_SECURITY,
+                Lack::Proof(..) => EnhancedStatus::NO_PROOF,
+            },
             Self::Ended(EndCause::Unsuitable(_)) | Self::WantsMore { .. } => EnhancedStatus::POLICY,
             Self::Ended(_) => EnhancedStatus::CONNECTION_LOST,
         }

@@ -1,10 +1,11 @@
 //! Says which destinations a line of the administrator is about.
 
 use core::fmt;
+use core::net::IpAddr;
 
 use thiserror::Error;
 
-use crate::address::Domain;
+use crate::address::{Domain, MailDomain};
 use crate::mail_pattern::{DomainPattern, MailPattern, MailPatternError};
 use crate::next_hop::{Host, NextHop};
 
@@ -15,6 +16,8 @@ pub enum DestinationPattern {
     All,
     /// `example.com` or `.example.com`: a domain, by its MX records.
     To(DomainPattern),
+    /// `[192.0.2.1]` or `[IPv6:2001:db8::1]`: an address literal.
+    Literal(IpAddr),
     /// `remote:HOST`: a relay, whichever line or `mail_remote` names it.
     Remote(Host),
     /// `mx:mail.example.com` or `mx:*.example.com`: all domains, while their mail goes to this host.
@@ -35,7 +38,7 @@ pub enum MxPattern {
 pub enum DestinationPatternError {
     /// Neither of the forms that a pattern has.
     #[error(
-        "it must be \"*\", a domain, a domain with a dot before it, \"remote:HOST\", \"mx:HOST\" or \"mx:*.DOMAIN\""
+        "it must be \"*\", a domain, a domain with a dot before it, an address in brackets, \"remote:HOST\", \"mx:HOST\" or \"mx:*.DOMAIN\""
     )]
     Form,
     /// What follows `remote:` is not a host.
@@ -60,6 +63,12 @@ impl DestinationPattern {
         if text.starts_with("sender:") {
             return Err(DestinationPatternError::Sender);
         }
+        if text.starts_with('[') {
+            return match MailDomain::parse(text) {
+                Ok(MailDomain::Literal(address)) => Ok(Self::Literal(address)),
+                Ok(MailDomain::Name(_)) | Err(_) => Err(DestinationPatternError::Form),
+            };
+        }
         match MailPattern::parse(text) {
             Ok(MailPattern::All) => Ok(Self::All),
             Ok(MailPattern::To(domain)) => Ok(Self::To(domain)),
@@ -76,6 +85,7 @@ impl DestinationPattern {
         match self {
             Self::All => true,
             Self::To(pattern) => matches!(next_hop, NextHop::Domain(domain) if pattern.matches(domain)),
+            Self::Literal(address) => matches!(next_hop, NextHop::Literal(found) if found == address),
             Self::Remote(host) => matches!(next_hop, NextHop::Relay(relay) if relay.host == *host),
             Self::Mx(_) => false,
         }
@@ -86,7 +96,7 @@ impl DestinationPattern {
         match (self, next_hop, host) {
             (Self::Mx(pattern), NextHop::Domain(_), Host::Name(name)) => pattern.matches(name),
             (Self::Mx(_), ..) => false,
-            (Self::All | Self::To(_) | Self::Remote(_), ..) => self.matches(next_hop),
+            (Self::All | Self::To(_) | Self::Literal(_) | Self::Remote(_), ..) => self.matches(next_hop),
         }
     }
 
@@ -100,7 +110,7 @@ impl DestinationPattern {
             Self::Mx(MxPattern::Below(domain)) => (1, labels(domain)),
             Self::Mx(MxPattern::Exactly(_)) => (2, 0),
             Self::To(DomainPattern::Tree(domain)) => (3, labels(domain)),
-            Self::To(DomainPattern::Exactly(_)) => (4, 0),
+            Self::To(DomainPattern::Exactly(_)) | Self::Literal(_) => (4, 0),
             // A line that names a relay says more of it than one that sends mail there.
             Self::Remote(_) => (5, 0),
         })
@@ -136,6 +146,8 @@ impl fmt::Display for DestinationPattern {
         match self {
             Self::All => f.write_str("*"),
             Self::To(domain) => domain.fmt(f),
+            Self::Literal(IpAddr::V4(address)) => write!(f, "[{address}]"),
+            Self::Literal(IpAddr::V6(address)) => write!(f, "[IPv6:{address}]"),
             Self::Remote(host) => write!(f, "remote:{host}"),
             Self::Mx(MxPattern::Exactly(host)) => write!(f, "mx:{host}"),
             Self::Mx(MxPattern::Below(domain)) => write!(f, "mx:*.{domain}"),

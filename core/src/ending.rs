@@ -8,7 +8,7 @@ use crate::sasl::SaslError;
 use crate::status::EnhancedStatus;
 use crate::system_error::{Breakage, SystemError};
 use crate::tally::ConnectionFailure;
-use crate::tls::CertificateTrouble;
+use crate::tls::{CertificateTrouble, Shortfall};
 
 /// The reason why a session has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub enum EndCause {
     Refused(Reply, CommandName),
     /// The server is unsuitable.
     Unsuitable(Unsuitable),
+    /// The connection falls short of what is needed of TLS.
+    Untrusted(Shortfall),
     /// The server broke the protocol.
     Misbehaved(Misbehaved),
     /// This side has trouble.
@@ -47,7 +49,8 @@ impl EndCause {
                 | Unsuitable::TlsFailed(_)
                 | Unsuitable::CertificateInvalid(_)
                 | Unsuitable::NoTls,
-            ) => ConnectionFailure::Tls,
+            )
+            | Self::Untrusted(_) => ConnectionFailure::Tls,
             Self::Local(_) => ConnectionFailure::Local,
             Self::Closed
             | Self::Broken(_)
@@ -161,6 +164,12 @@ impl From<OutOfStep> for EndCause {
 impl From<Unsuitable> for EndCause {
     fn from(reason: Unsuitable) -> Self {
         Self::Unsuitable(reason)
+    }
+}
+
+impl From<Shortfall> for EndCause {
+    fn from(shortfall: Shortfall) -> Self {
+        Self::Untrusted(shortfall)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The inputs and outputs of the [`Dispatcher`](crate::dispatcher::Dispatcher).
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
@@ -10,11 +11,10 @@ use thiserror::Error;
 use crate::event::Event;
 use crate::explanation::{Answer, Inquiry};
 pub use crate::ids::{ConnectionId, InquiryId, QueryId};
-use crate::next_hop::Host;
 use crate::outbox::{MailId, RequestId, StoreError, StoreReply, StoreRequest};
 use crate::settings::{Hosts, ResolverSettings, Settings};
 use crate::system_error::{Breakage, MachineTrouble, NetworkTrouble, SystemError};
-pub use crate::tls::{CertificateTrouble, Groups, Tls, TlsVersion, Verification};
+pub use crate::tls::{CertificateTrouble, Groups, Tls, TlsTerms, TlsVersion, Verification};
 use crate::watch::Watch;
 
 /// An event outside of the core.
@@ -127,8 +127,8 @@ pub enum Output {
     StartTls {
         /// The connection.
         connection: ConnectionId,
-        /// The name or address that the certificate must have. A name is sent as SNI, an address is not.
-        server: Host,
+        /// Whom to expect, and what to hold the certificate against.
+        terms: Arc<TlsTerms>,
         /// The groups to offer.
         groups: Groups,
     },

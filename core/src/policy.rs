@@ -10,6 +10,7 @@ use crate::next_hop::{Host, NextHop, Port, Relay, TlsMode};
 use crate::outbox::TRANSACTION_RECIPIENT_LIMIT;
 use crate::settings::Settings;
 use crate::time::Duration;
+use crate::tls::{Identity, TlsPlan, TlsPolicy};
 
 /// How mail goes to one destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +37,10 @@ pub struct Policy {
     pub padding: u16,
     /// True if commands may be sent ahead to servers that offer PIPELINING.
     pub pipelining: bool,
+    /// What is needed of TLS.
+    pub tls: Arc<TlsPolicy>,
+    /// Who this client says that it is to a relay that asks, where `tls` does not say it.
+    pub identity: Option<Arc<Identity>>,
 }
 
 /// A limit on the transactions that may begin in a time.
@@ -96,6 +101,8 @@ pub enum Choice {
     Padding(u16),
     /// [`Policy::pipelining`].
     Pipelining(bool),
+    /// [`Policy::tls`].
+    Tls(Arc<TlsPolicy>),
 }
 
 /// A line of the administrator about some destinations.
@@ -160,6 +167,17 @@ impl Policy {
         is_of_family && self.bind.can_reach(address)
     }
 
+    /// Returns what is needed of TLS at a host of a next hop, and the terms on which it begins.
+    pub fn tls_plan(&self, next_hop: &NextHop, host: &Host) -> TlsPlan {
+        match (next_hop, &self.identity) {
+            (NextHop::Relay(_), Some(_)) if self.tls.identity.is_none() => {
+                TlsPolicy { identity: self.identity.clone(), ..TlsPolicy::clone(&self.tls) }
+                    .plan(next_hop, host)
+            }
+            _ => self.tls.plan(next_hop, host),
+        }
+    }
+
     /// Returns whether connections to any address are possible.
     pub fn permits_some(&self) -> bool {
         self.permits(Ipv4Addr::UNSPECIFIED.into()) || self.permits(Ipv6Addr::UNSPECIFIED.into())
@@ -180,14 +198,15 @@ impl Policy {
             Choice::Family(family) => self.family = *family,
             Choice::Padding(limit) => self.padding = *limit,
             Choice::Pipelining(is_allowed) => self.pipelining = *is_allowed,
+            Choice::Tls(tls) => self.tls = Arc::clone(tls),
         }
     }
 
     /// Returns whether candidates are the same under another policy, and what is said to them.
     pub(crate) fn has_same_talk(&self, other: &Self) -> bool {
         let talk = |policy: &Self| {
-            let Self { ports, bind, family, padding, pipelining, .. } = policy;
-            (Arc::clone(ports), *bind, *family, *padding, *pipelining)
+            let Self { ports, bind, family, padding, pipelining, tls, identity, .. } = policy.clone();
+            (ports, bind, family, padding, pipelining, tls, identity)
         };
         talk(self) == talk(other)
     }
@@ -211,6 +230,8 @@ impl Default for Policy {
             // Enough to blur the length of an envelope, and at most ten round trips.
             padding: 10,
             pipelining: true,
+            tls: Arc::default(),
+            identity: None,
         }
     }
 }
@@ -343,7 +364,14 @@ impl Policies {
             _ => false,
         };
         let lines = self.lines.iter().filter(move |line| is_about(line) || leads_here(line));
-        lines.flat_map(|line| line.choices.iter().map(move |choice| (line, choice)))
+        // The administrator has named a relay, and what is needed there is said of it by name.
+        let is_meant = move |line: &PolicyLine, choice: &Choice| {
+            !matches!(choice, Choice::Tls(_))
+                || !matches!((next_hop, &line.destination), (NextHop::Relay(_), DestinationPattern::All))
+        };
+        lines
+            .flat_map(|line| line.choices.iter().map(move |choice| (line, choice)))
+            .filter(move |(line, choice)| is_meant(line, choice))
     }
 }
 

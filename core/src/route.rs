@@ -8,6 +8,7 @@ use crate::address::Domain;
 use crate::next_hop::{Host, NextHop, Port, TlsMode};
 use crate::policy::{Policies, Policy};
 use crate::rng::Rng;
+use crate::tls::{Need, TlsPlan};
 
 /// One way to reach a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct Candidate {
     pub plain_twin_follows: bool,
     /// How mail goes there.
     pub policy: Arc<Policy>,
+    /// What must hold of TLS there, and the terms on which it begins.
+    pub plan: Arc<TlsPlan>,
 }
 
 impl Candidate {
@@ -63,8 +66,32 @@ pub fn mx_hosts(records: &[(u16, Domain)], own_name: &str, rng: &mut Rng) -> Vec
     hosts
 }
 
+/// Returns the ports that are protected as is needed, each once.
+pub fn usable_ports(ports: &[Port], need: Need) -> Vec<Port> {
+    let mut usable: Vec<Port> = Vec::new();
+    for &port in ports {
+        let port = match (need, port.tls) {
+            (Need::Never, TlsMode::Implicit) => continue,
+            (Need::Never, TlsMode::StartTls) => Port { tls: TlsMode::Plain, ..port },
+            (Need::Required(_), TlsMode::Plain) if need.is_enforced() => continue,
+            (Need::Never | Need::Optional | Need::Required(_), _) => port,
+        };
+        if need == Need::Optional || !usable.contains(&port) {
+            usable.push(port);
+        }
+    }
+    usable
+}
+
 /// Returns the candidates of one host: each port in turn, and on it each address.
-pub fn candidates(host: &Host, addresses: &[IpAddr], ports: &[Port], policy: &Arc<Policy>) -> Vec<Candidate> {
+pub fn candidates(
+    host: &Host,
+    addresses: &[IpAddr],
+    ports: &[Port],
+    policy: &Arc<Policy>,
+    plan: &Arc<TlsPlan>,
+) -> Vec<Candidate> {
+    let ports = usable_ports(ports, plan.need);
     let mut candidates: Vec<Candidate> = Vec::new();
     for (index, port) in ports.iter().enumerate() {
         let plain_twin = Port { number: port.number, tls: TlsMode::Plain };
@@ -75,6 +102,7 @@ pub fn candidates(host: &Host, addresses: &[IpAddr], ports: &[Port], policy: &Ar
             tls: port.tls,
             plain_twin_follows,
             policy: Arc::clone(policy),
+            plan: Arc::clone(plan),
         }));
     }
     candidates

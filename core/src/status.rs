@@ -42,6 +42,10 @@ impl EnhancedStatus {
     pub const DELIVERY_TIME_EXPIRED: Self = Self::new(4, 4, 7);
     /// A permanent failure of unknown kind.
     pub const UNDEFINED_PERMANENT: Self = Self::new(5, 0, 0);
+    /// Security features that are needed are not offered.
+    pub const NO_SECURITY: Self = Self::new(4, 7, 4);
+    /// A cryptographic failure: the server does not prove who it is.
+    pub const NO_PROOF: Self = Self::new(4, 7, 5);
     /// A security or policy reason.
     pub const POLICY: Self = Self::new(4, 7, 0);
 

@@ -11,7 +11,7 @@ use crate::course::Course;
 use crate::next_hop::TlsMode;
 use crate::outbox::Row;
 use crate::time::{Duration, UnixTime};
-use crate::tls::{Tls, TlsVersion};
+use crate::tls::{Proved, TlsSummary, TlsVersion};
 
 /// The counts of a dispatcher.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -137,8 +137,8 @@ pub enum ConnectionFailure {
 pub struct TlsSession {
     /// The version of the protocol.
     pub version: TlsVersion,
-    /// True if the server is known to be the one that was asked for.
-    pub is_verified: bool,
+    /// What it has proved of the server.
+    pub proved: Proved,
     /// True if it continues an earlier session.
     pub is_resumed: bool,
 }
@@ -309,12 +309,11 @@ impl ReportCounts {
 
 impl ConnectionTally {
     /// Counts a connection on which mail can be sent. `wanted` is how it was to be protected, and `tls` what protects it.
-    pub(crate) fn count_opened(&mut self, wanted: TlsMode, tls: Option<Tls>) {
+    pub(crate) fn count_opened(&mut self, wanted: TlsMode, tls: Option<TlsSummary>) {
         self.opened.add(if tls.is_some() { wanted } else { TlsMode::Plain });
         if let Some(tls) = tls {
-            let is_verified = tls.verification.is_verified();
-            let Tls { version, is_resumed, .. } = tls;
-            self.tls_sessions.add(TlsSession { version, is_verified, is_resumed });
+            let TlsSummary { version, is_resumed, proved, .. } = tls;
+            self.tls_sessions.add(TlsSession { version, proved, is_resumed });
         }
     }
 

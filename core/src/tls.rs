@@ -4,6 +4,7 @@
 
 pub mod certificate;
 mod need;
+mod policy;
 mod terms;
 pub mod tlsa;
 
@@ -12,6 +13,7 @@ use core::fmt;
 use thiserror::Error;
 
 pub use self::need::{Basis, Lack, Need, Proof, Proved, Requirement, Shortfall};
+pub use self::policy::{Fallback, InsecureMx, Level, TlsPlan, TlsPolicy};
 pub use self::terms::{Identity, NamePattern, Pin, Roots, TlsTerms};
 pub use self::tlsa::{Tlsa, TlsaRecord};
 
@@ -47,11 +49,36 @@ impl Tls {
             is_resumed: false,
         }
     }
+
+    /// Returns what is told of the session, which has proved this of the server.
+    pub const fn summary(&self, proved: Proved) -> TlsSummary {
+        let Self { version, cipher_suite, group, is_resumed, .. } = *self;
+        TlsSummary { version, cipher_suite, group, is_resumed, proved }
+    }
 }
 
-impl fmt::Display for Tls {
+/// What is told of a TLS session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TlsSummary {
+    /// The version of the protocol.
+    pub version: TlsVersion,
+    /// The name of the cipher suite, if the executor knows it.
+    pub cipher_suite: Option<&'static str>,
+    /// The name of the key exchange group, if the executor knows it.
+    pub group: Option<&'static str>,
+    /// True if it continues an earlier session.
+    pub is_resumed: bool,
+    /// What it has proved of the server.
+    pub proved: Proved,
+}
+
+impl fmt::Display for TlsSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (certificate {})", self.version, self.verification)
+        write!(f, "{}", self.version)?;
+        for word in [self.cipher_suite, self.group].into_iter().flatten() {
+            write!(f, ", {word}")?;
+        }
+        write!(f, ", {}", self.proved.name())
     }
 }
 
@@ -77,15 +104,6 @@ impl Verification {
     /// Returns whether the server is the one that was asked for.
     pub const fn is_verified(self) -> bool {
         matches!(self, Self::Verified)
-    }
-}
-
-impl fmt::Display for Verification {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Verified => "valid",
-            Self::Unverified(_) => "not verified",
-        })
     }
 }
 

@@ -16,6 +16,7 @@ use crate::next_hop::Host;
 use crate::one_line::OneLine;
 use crate::reply::Reply;
 use crate::status::EnhancedStatus;
+use crate::tls::{Basis, Lack, Shortfall};
 
 /// Most characters of a reply within a longer line.
 const REPLY_LIMIT_CHARACTERS: usize = 200;
@@ -131,6 +132,7 @@ impl fmt::Display for Lost<'_> {
             | EndCause::Broken(_)
             | EndCause::TimedOut(_)
             | EndCause::Unsuitable(_)
+            | EndCause::Untrusted(_)
             | EndCause::Misbehaved(_)
             | EndCause::Local(_)) => cause.fmt(f),
         }
@@ -223,6 +225,9 @@ impl fmt::Display for HostTrouble {
             Self::NoUsableFamily(host) => {
                 write!(f, "the host {host} has no address of a family that can be used")
             }
+            Self::NoUsablePort(host) => {
+                write!(f, "no port to try at {host} is protected as tls_policy says")
+            }
             Self::DnsFailed(failure) => failure.fmt(f),
         }
     }
@@ -261,6 +266,7 @@ impl fmt::Display for EndCause {
             Self::TimedOut(overdue) => overdue.fmt(f),
             Self::Refused(reply, command) => write!(f, "{reply} in reply to {command}"),
             Self::Unsuitable(reason) => reason.fmt(f),
+            Self::Untrusted(shortfall) => shortfall.fmt(f),
             Self::Misbehaved(crime) => crime.fmt(f),
             Self::Local(trouble) => trouble.fmt(f),
         }
@@ -290,6 +296,30 @@ impl fmt::Display for Unsuitable {
             }
             Self::NoMechanism => f.write_str("no known mechanism of AUTH is offered"),
             Self::NotAuthenticated(error) => write!(f, "authentication failed: {error}"),
+        }
+    }
+}
+
+impl fmt::Display for Basis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Config => "tls_policy",
+            Self::Dane => "DANE",
+            Self::Sts => "MTA-STS",
+            Self::RequireTls => "REQUIRETLS",
+        })
+    }
+}
+
+impl fmt::Display for Shortfall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { lack, basis } = self;
+        match lack {
+            Lack::Tls => write!(f, "STARTTLS is not offered, but {basis} needs it"),
+            Lack::Version(version) => write!(f, "{version} is too early a version for {basis}"),
+            Lack::Proof(_, trouble) => {
+                write!(f, "the certificate of the server is not accepted: {trouble} ({basis})")
+            }
         }
     }
 }

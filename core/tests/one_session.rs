@@ -55,6 +55,7 @@ fn send(stream: TcpStream, message: &str) -> Report {
     let config = SessionConfig {
         announce: "client.example.org".into(),
         tls: TlsMode::Plain,
+        need: cmail_delivery::tls::Need::Optional,
         plain_fallback: false,
         credentials: None,
         auth_unprotected: false,

@@ -23,6 +23,7 @@ fn ready_session(extensions: &[u8]) -> Session {
     let config = SessionConfig {
         announce: "client.example.org".into(),
         tls: TlsMode::Plain,
+        need: cmail_delivery::tls::Need::Optional,
         plain_fallback: false,
         credentials: None,
         auth_unprotected: false,

@@ -6,6 +6,7 @@
 
 pub mod addresses;
 pub mod bounces;
+pub mod certificates;
 mod command;
 pub mod configuration;
 mod conversation;
@@ -22,15 +23,17 @@ pub mod replies;
 mod script;
 pub mod session;
 mod session_checker;
+pub mod tlsa_records;
 mod transaction;
 
 /// The check of a target.
 pub type Check = fn(&[u8]);
 
 /// Every target by its name, which is that of its module, its binary and its corpus.
-pub const TARGETS: [(&str, Check); 11] = [
+pub const TARGETS: [(&str, Check); 13] = [
     ("addresses", addresses::check),
     ("bounces", bounces::check),
+    ("certificates", certificates::check),
     ("configuration", configuration::check),
     ("dispatcher", dispatcher::check),
     ("dns_datagrams", dns_datagrams::check),
@@ -40,6 +43,7 @@ pub const TARGETS: [(&str, Check); 11] = [
     ("remotes", remotes::check),
     ("replies", replies::check),
     ("session", session::check),
+    ("tlsa_records", tlsa_records::check),
 ];
 
 /// Makes a binary of the target of this name: a fuzzer under `cargo fuzz`, else a program that replays files.

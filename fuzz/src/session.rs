@@ -2,12 +2,13 @@
 //! pieces of any size are the same.
 
 use bytes::{Bytes, BytesMut};
-use cmail_delivery::io::{CertificateTrouble, CloseReason, Verification};
+use cmail_delivery::io::{CertificateTrouble, CloseReason, Tls, TlsVersion, Verification};
 use cmail_delivery::next_hop::{Credentials, TlsMode};
 use cmail_delivery::rng::Rng;
 use cmail_delivery::session::{Phase, Session, SessionConfig, SessionOutput};
 use cmail_delivery::system_error::{NetworkTrouble, SystemError, TlsTrouble};
 use cmail_delivery::time::{Duration, Instant};
+use cmail_delivery::tls::Need;
 
 use crate::command::Command;
 use crate::script::{number, secret_for, steps};
@@ -118,7 +119,7 @@ impl Talk {
         self.checker.tls_established(&self.session, certificate_is_valid);
         let unverified = Verification::Unverified(CertificateTrouble::UnknownIssuer);
         let verification = if certificate_is_valid { Verification::Verified } else { unverified };
-        self.session.handle_tls_established(self.now, verification);
+        self.session.handle_tls_established(self.now, &Tls::new(TlsVersion::V1_3, verification));
     }
 
     /// Takes the octets of the session, and replies as a polite server, to this many commands.
@@ -206,6 +207,7 @@ fn config(letters: &[u8], password: &str) -> SessionConfig {
             (false, true) => TlsMode::StartTls,
             (false, false) => TlsMode::Plain,
         },
+        need: Need::Optional,
         plain_fallback: has(b'f'),
         credentials: has(b'a').then(|| Credentials { user: "user".into(), password: password.into() }),
         auth_unprotected: has(b'u'),

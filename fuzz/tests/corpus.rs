@@ -89,6 +89,16 @@ fn the_corpus_of_mail_data_passes() {
 }
 
 #[test]
+fn the_corpus_of_certificates_passes() {
+    replay("certificates", cmail_delivery_fuzz::certificates::check);
+}
+
+#[test]
+fn the_corpus_of_tlsa_records_passes() {
+    replay("tlsa_records", cmail_delivery_fuzz::tlsa_records::check);
+}
+
+#[test]
 fn the_corpus_of_remotes_passes() {
     replay("remotes", cmail_delivery_fuzz::remotes::check);
 }

@@ -93,9 +93,9 @@ fn credentials_go_through_tls_with_any_certificate_to_a_loopback_address() {
 fn the_certificate_of_a_relay_is_verified_for_the_host_that_the_remote_names() {
     let authority = Authority::new();
     for (name, verdict) in [
-        ("relay.example.net", "(certificate valid)"),
-        ("other.example.net", "(certificate not verified)"),
-        ("client.example", "(certificate not verified)"),
+        ("relay.example.net", ", verified"),
+        ("other.example.net", ", unverified"),
+        ("client.example", ", unverified"),
     ] {
         let mut world = World::new();
         std::fs::write(world.path("roots.pem"), authority.pem()).unwrap();

@@ -211,7 +211,7 @@ fn what_protects_a_connection_is_recorded() {
         &world,
         "SELECT tls_version, tls_cipher LIKE 'TLS%', tls_group IS NOT NULL, tls_peer, tls_ms IS NOT NULL FROM dispatch_connections",
     );
-    assert_eq!(tls, ["TLSv1.3", "1", "1", "not verified", "1"]);
+    assert_eq!(tls, ["TLSv1.3", "1", "1", "unverified", "1"]);
 }
 
 /// With `all`, what is told of a connection that worked at first is told again when mail fails on it.

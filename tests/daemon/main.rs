@@ -56,6 +56,7 @@ mod submit;
 mod support;
 mod system;
 mod tls;
+mod tls_policy;
 mod told;
 mod tool;
 mod trace;

@@ -43,7 +43,7 @@ fn a_delivery_says_over_which_tls_it_went() {
     let finished = world.run(&["deliver", "example.org"]);
     let found = grep(&finished.stderr, " delivered to ");
     let expected = format!(
-        "delivered to mx.example.org [{}]:{} over TLSv1.3 (certificate not verified): 250",
+        "delivered to mx.example.org [{}]:{} over TLSv1.3, TLS13_AES_256_GCM_SHA384, X25519MLKEM768, unverified: 250",
         server.ip(),
         server.port()
     );

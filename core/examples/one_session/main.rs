@@ -47,6 +47,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let config = SessionConfig {
         announce: "localhost".into(),
         tls: TlsMode::Plain,
+        need: cmail_delivery::tls::Need::Optional,
         plain_fallback: false,
         credentials: None,
         auth_unprotected: false,

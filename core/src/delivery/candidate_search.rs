@@ -3,6 +3,7 @@
 //! Hosts are looked up one after the other, each only after all candidates of the hosts before it have failed.
 
 use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
@@ -289,7 +290,11 @@ impl CandidateSearch {
         }
         let given = self.port.as_slice();
         let ports = if given.is_empty() { &policy.ports } else { given };
-        let mut found: VecDeque<Candidate> = route::candidates(&host, &usable, ports, &policy).into();
+        let plan = Arc::new(policy.tls_plan(next_hop, &host));
+        let mut found: VecDeque<Candidate> = route::candidates(&host, &usable, ports, &policy, &plan).into();
+        if found.is_empty() && !usable.is_empty() {
+            self.host_trouble = Some(HostTrouble::NoUsablePort(host));
+        }
         if let Some(preferred) = self.preferred {
             let is_preferred = |candidate: &Candidate| candidate.remote == preferred;
             if !found.iter().any(is_preferred) {

@@ -23,7 +23,7 @@ use crate::route::Candidate;
 use crate::session::{Outcome, Recipient, ServerLimits, Session, SessionConfig, SessionOutput, Transaction};
 use crate::system_error::{Breakage, SystemError};
 use crate::time::Instant;
-use crate::tls::Groups;
+use crate::tls::{Groups, TlsTerms};
 
 /// A connection that is being made, or has a session.
 #[derive(Debug)]
@@ -183,6 +183,11 @@ impl Connection {
         if let Link::Talking(talk) = &self.link { talk.session.is_tls() } else { false }
     }
 
+    /// Returns the terms on which TLS begins.
+    pub(super) fn terms(&self) -> Option<Arc<TlsTerms>> {
+        if let Link::Talking(talk) = &self.link { Some(Arc::clone(&talk.candidate.plan.terms)) } else { None }
+    }
+
     /// Returns the groups of key exchange that a TLS handshake offers.
     pub(super) fn groups(&self) -> Groups {
         if let Link::Talking(talk) = &self.link { talk.groups } else { Groups::default() }
@@ -234,6 +239,7 @@ impl Connection {
         let config = SessionConfig {
             announce: cx.settings.announce.clone(),
             tls: candidate.tls,
+            need: candidate.plan.need,
             plain_fallback: candidate.plain_twin_follows,
             mechanism: credentials.as_ref().and_then(|credentials| {
                 cx.reachability.mechanism(&Login::new(candidate, credentials), cx.now)
@@ -262,10 +268,11 @@ impl Connection {
     }
 
     pub(super) fn handle_tls_established(&mut self, now: Instant, tls: Tls) {
+        let Link::Talking(talk) = &mut self.link else { return };
+        talk.session.handle_tls_established(now, &tls);
         if let Some(server) = &mut self.server {
-            Arc::make_mut(server).tls = Some(tls);
+            Arc::make_mut(server).tls = talk.session.proved().map(|proved| tls.summary(proved));
         }
-        self.with_session(|session| session.handle_tls_established(now, tls.verification));
     }
 
     pub(super) fn handle_tls_failed(&mut self, now: Instant, reason: SystemError<Breakage>) {

@@ -92,7 +92,7 @@ impl Delivery {
                     self.lose_connection(cx, used_plain_text, note);
                 }
             }
-            cause @ EndCause::Unsuitable(_) => {
+            cause @ (EndCause::Unsuitable(_) | EndCause::Untrusted(_)) => {
                 let setback = Setback::Ended(cause);
                 self.lose_candidate(cx, used_plain_text, |tried| tried.note(server, setback));
             }
@@ -136,7 +136,8 @@ impl Delivery {
             | EndCause::Local(_)
             | EndCause::Refused(..)
             | EndCause::Misbehaved(_)
-            | EndCause::Unsuitable(_) => false,
+            | EndCause::Unsuitable(_)
+            | EndCause::Untrusted(_) => false,
         };
         if end.phase != Phase::Tls || !is_unanswered {
             return false;
@@ -156,7 +157,9 @@ impl Delivery {
 
     /// Returns the groups of key exchange that a server is offered.
     pub(super) fn groups(&self, cx: &DeliveryContext<'_>, remote: SocketAddr) -> Groups {
-        if self.pass.classic_groups.contains(&remote) {
+        let by_policy =
+            matches!(&self.stage, DeliveryStage::Candidate(it) if it.policy.tls.groups == Groups::Classic);
+        if by_policy || self.pass.classic_groups.contains(&remote) {
             return Groups::Classic;
         }
         cx.reachability.groups(remote, cx.now)
@@ -220,7 +223,8 @@ impl Delivery {
             | EndCause::Broken(_)
             | EndCause::TimedOut(_)
             | EndCause::Misbehaved(_)
-            | EndCause::Unsuitable(_) => {
+            | EndCause::Unsuitable(_)
+            | EndCause::Untrusted(_) => {
                 if conn.is_established() || is_alone {
                     DeliveryOutput::Answered(connection)
                 } else {

@@ -13,8 +13,7 @@ use crate::attempt::{Acceptance, Failure, Setback};
 use crate::course::Course;
 use crate::ending::LocalTrouble;
 use crate::event::Event;
-use crate::io::{ConnectionId, Tls};
-use crate::next_hop::Host;
+use crate::io::ConnectionId;
 use crate::outbox::MailId;
 use crate::reachability::{Login, Trouble};
 use crate::resolver::{LocalLookupError, LookupRequest};
@@ -23,7 +22,7 @@ use crate::sasl::Mechanism;
 use crate::session::{EndCause, Recipient};
 use crate::system_error::{MachineTrouble, SystemError};
 use crate::tally::ConnectionFailure;
-use crate::tls::Groups;
+use crate::tls::{Groups, TlsSummary, TlsTerms};
 
 /// What keeps this machine from delivering. No server is to blame, and no mail has failed.
 #[derive(Debug, Error)]
@@ -52,7 +51,7 @@ pub(crate) enum DeliveryOutput {
     },
     StartTls {
         connection: ConnectionId,
-        server: Host,
+        terms: Arc<TlsTerms>,
         groups: Groups,
     },
     Transmit(ConnectionId),
@@ -77,7 +76,7 @@ pub(crate) enum DeliveryOutput {
     Authenticated(Login, Option<Mechanism>),
     /// The connection, inside this TLS if there is any, can take transactions. Answered by [`Delivery::handle_transactions`], [`Delivery::handle_nothing_claimed`]
     /// or [`Delivery::quit_connection`].
-    WantTransactions(ConnectionId, Option<Tls>),
+    WantTransactions(ConnectionId, Option<TlsSummary>),
     /// No mail could be sent on the connection, which ends.
     NotOpened(ConnectionFailure),
     /// A transaction has ended: the server has taken or refused the message, for at least one recipient.

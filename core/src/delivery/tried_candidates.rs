@@ -109,11 +109,15 @@ impl TriedCandidates {
         {
             return Failure::Refused { server, reply, command, fatal: self.any_refused && !self.any_other };
         }
-        // Without a candidate, the name servers are the reason.
+        // Without a candidate, the name servers are the reason, unless a policy leaves none.
+        let without_candidate = match host {
+            Some(HostTrouble::NoUsablePort(_)) => EnhancedStatus::NO_SECURITY,
+            _ => EnhancedStatus::DNS_FAILURE,
+        };
         let status = if self.any_wants_more {
             EnhancedStatus::POLICY
         } else {
-            self.status.unwrap_or(EnhancedStatus::DNS_FAILURE)
+            self.status.unwrap_or(without_candidate)
         };
         Failure::Unreached(Arc::new(Unreached {
             is_relay: matches!(next_hop, NextHop::Relay(_)),

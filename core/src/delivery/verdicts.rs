@@ -45,11 +45,12 @@ impl Delivery {
 
     fn take_in(&mut self, cx: &mut DeliveryContext<'_>, connection: ConnectionId, output: SessionOutput) {
         let Some(conn) = self.connections.get(connection) else { return };
-        let groups = conn.groups();
+        let (groups, terms) = (conn.groups(), conn.terms());
         let Some(server) = conn.server() else { return };
         let output = match output {
             SessionOutput::StartTls => {
-                DeliveryOutput::StartTls { connection, server: server.host.clone(), groups }
+                let Some(terms) = terms else { return };
+                DeliveryOutput::StartTls { connection, terms, groups }
             }
             SessionOutput::Ready => {
                 if let Some(conn) = self.connections.get_mut(connection) {

@@ -113,7 +113,10 @@ impl<'a> Fields<'a> {
         if let Some(suite) = tls.cipher_suite {
             self.text("tls_cipher", suite);
         }
-        self.text("tls_peer", if tls.verification.is_verified() { "verified" } else { "unverified" });
+        if let Some(group) = tls.group {
+            self.text("tls_group", group);
+        }
+        self.text("tls_peer", tls.proved.name());
     }
 }
 
@@ -256,8 +259,8 @@ impl fmt::Display for Parenthesis<'_> {
         }
         if let Some(tls) = server.and_then(|server| server.tls) {
             let suite = tls.cipher_suite.unwrap_or("-");
-            let peer = if tls.verification.is_verified() { "verified" } else { "unverified" };
-            write!(f, " tls={} {suite} {peer}", tls.version)?;
+            let group = tls.group.unwrap_or("-");
+            write!(f, " tls={} {suite} {group} {}", tls.version, tls.proved.name())?;
         }
         if let Some(course) = course {
             write!(f, " conn={}", course.conversation.connection.0)?;

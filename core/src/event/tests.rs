@@ -11,9 +11,9 @@ use crate::reply::{Reply, ReplyCode};
 use crate::status::EnhancedStatus;
 use crate::system_error::{NetworkTrouble, SystemError};
 use crate::time::UnixTime;
-use crate::tls::{CertificateTrouble, Tls, TlsVersion, Verification};
+use crate::tls::{CertificateTrouble, Tls, TlsSummary, TlsVersion, Verification};
 
-fn server(name: &str, tls: Option<Tls>) -> Arc<Server> {
+fn server(name: &str, tls: Option<TlsSummary>) -> Arc<Server> {
     let host = Host::Name(Domain::parse(name).unwrap());
     Arc::new(Server { host, address: "192.0.2.1:25".parse().unwrap(), tls })
 }
@@ -82,13 +82,14 @@ fn a_line_has_mail_recipient_server_and_the_servers_words_last() {
         ),
         facts: MailFacts::default(),
     };
-    let secure = |version, verification| Some(Tls::new(version, verification));
+    let secure =
+        |version, verification| Some(Tls::new(version, verification)).map(|tls| tls.summary(tls.proves()));
     let unverified = Verification::Unverified(CertificateTrouble::Expired);
     let begin = "mail 1 to <o'a@b.example> delivered to mx.b.example [192.0.2.1]:25";
     for (tls, how) in [
         (None, "in plain text"),
-        (secure(TlsVersion::V1_3, Verification::Verified), "over TLSv1.3 (certificate valid)"),
-        (secure(TlsVersion::V1_2, unverified), "over TLSv1.2 (certificate not verified)"),
+        (secure(TlsVersion::V1_3, Verification::Verified), "over TLSv1.3, verified"),
+        (secure(TlsVersion::V1_2, unverified), "over TLSv1.2, unverified"),
     ] {
         assert_eq!(delivered(tls).to_string(), alloc::format!("{begin} {how}: 250 \"ok\""));
     }

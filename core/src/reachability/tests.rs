@@ -13,6 +13,7 @@ fn candidate(tls: TlsMode) -> Candidate {
         remote,
         tls,
         plain_twin_follows: false,
+        plan: crate::tls::TlsPlan::for_tests(),
         policy: std::sync::Arc::default(),
     }
 }

@@ -50,10 +50,11 @@ fn every_address_is_tried_on_a_port_before_the_next_port() {
     let host = Host::Name(Domain::parse("a").unwrap());
     let addresses = ["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
     let ports = [Port { number: 25, tls: TlsMode::StartTls }, Port { number: 25, tls: TlsMode::Plain }];
-    let found: Vec<(SocketAddr, TlsMode, bool)> = candidates(&host, &addresses, &ports, &Arc::default())
-        .into_iter()
-        .map(|candidate| (candidate.remote, candidate.tls, candidate.plain_twin_follows))
-        .collect();
+    let found: Vec<(SocketAddr, TlsMode, bool)> =
+        candidates(&host, &addresses, &ports, &Arc::default(), &TlsPlan::for_tests())
+            .into_iter()
+            .map(|candidate| (candidate.remote, candidate.tls, candidate.plain_twin_follows))
+            .collect();
     assert_eq!(
         found,
         vec![

@@ -30,9 +30,11 @@ impl Authentication {
     /// unprotected.
     pub(super) fn begin(cx: &mut SessionContext) -> State {
         let Some(credentials) = &cx.config.credentials else { return State::ready(cx) };
-        let lack = match cx.verification {
-            Some(Verification::Verified) => None,
-            Some(Verification::Unverified(trouble)) => Some(Unsuitable::CertificateInvalid(trouble)),
+        // TLSA records and pins vouch for a server as well as an authority does.
+        let lack = match cx.peer {
+            Some((proved, _)) if proved.is_authentic() => None,
+            Some((_, Verification::Verified)) => None,
+            Some((_, Verification::Unverified(trouble))) => Some(Unsuitable::CertificateInvalid(trouble)),
             None => Some(Unsuitable::NoTls),
         };
         if let Some(reason) = lack.filter(|_| !cx.config.auth_unprotected) {

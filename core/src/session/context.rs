@@ -16,7 +16,7 @@ use crate::reply::Reply;
 use crate::rng::Rng;
 use crate::secrets::Secrets;
 use crate::time::Instant;
-use crate::tls::Verification;
+use crate::tls::{Proved, Shortfall, Verification};
 use crate::transcript::Speaker;
 
 /// All of a session except its state.
@@ -25,8 +25,8 @@ pub(super) struct SessionContext {
     pub(super) rng: Rng,
     pub(super) extensions: Extensions,
     pub(super) history: History,
-    /// What is known of the server inside TLS; nothing in plain text.
-    pub(super) verification: Option<Verification>,
+    /// What is known of the server inside TLS: what is proved, and what the trusted authorities say. Nothing in plain text.
+    pub(super) peer: Option<(Proved, Verification)>,
     pub(super) conduct: Conduct,
     /// True if [`SessionOutput::Ready`] was put out and no transaction has begun since.
     pub(super) is_announced: bool,
@@ -45,7 +45,7 @@ impl SessionContext {
             rng,
             extensions: Extensions::default(),
             history: History::new(now),
-            verification: None,
+            peer: None,
             conduct: Conduct::default(),
             is_announced: false,
             quits: false,
@@ -57,7 +57,15 @@ impl SessionContext {
 
     /// Returns whether the conversation is inside TLS.
     pub(super) fn is_tls(&self) -> bool {
-        self.verification.is_some()
+        self.peer.is_some()
+    }
+
+    /// Returns how a conversation in plain text falls short of what is needed.
+    pub(super) fn lacks_tls(&self) -> Option<Shortfall> {
+        if self.is_tls() || !self.config.need.is_enforced() {
+            return None;
+        }
+        self.config.need.judge_plain_text().err()
     }
 
     /// Queues a command line.
@@ -184,7 +192,7 @@ impl fmt::Debug for SessionContext {
         f.debug_struct("SessionContext")
             .field("config", &self.config)
             .field("extensions", &self.extensions)
-            .field("verification", &self.verification)
+            .field("peer", &self.peer)
             .finish_non_exhaustive()
     }
 }

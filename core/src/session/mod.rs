@@ -56,7 +56,7 @@ use crate::reply::ReplyParser;
 use crate::rng::Rng;
 use crate::system_error::{Breakage, SystemError};
 use crate::time::{Duration, Instant};
-use crate::tls::Verification;
+use crate::tls::{Proved, Tls};
 
 /// One SMTP conversation.
 #[derive(Debug)]
@@ -153,10 +153,15 @@ impl Session {
     }
 
     /// Handles the completion of the TLS handshake that [`SessionOutput::StartTls`] requested.
-    pub fn handle_tls_established(&mut self, now: Instant, verification: Verification) {
+    pub fn handle_tls_established(&mut self, now: Instant, tls: &Tls) {
         self.cx.history.advance(now);
-        self.advance(|state, cx| state.on_tls_established(verification, cx));
+        self.advance(|state, cx| state.on_tls_established(tls, cx));
         self.bound_phase(now);
+    }
+
+    /// Returns what the server has proved inside TLS.
+    pub(crate) fn proved(&self) -> Option<Proved> {
+        self.cx.peer.map(|(proved, _)| proved)
     }
 
     /// Ends the session, because the TLS handshake has failed and the connection with it.

@@ -17,7 +17,7 @@ use crate::command::{Command, CommandName};
 use crate::ending::{EndCause, Misbehaved, OutOfStep, Overdue, Unsuitable};
 use crate::next_hop::TlsMode;
 use crate::reply::{Reply, ReplyClass, ReplyCode};
-use crate::tls::Verification;
+use crate::tls::Tls;
 
 /// What the session expects next.
 #[derive(Debug)]
@@ -114,11 +114,18 @@ impl State {
     }
 
     /// Returns the state after the TLS handshake.
-    pub(super) fn on_tls_established(self, verification: Verification, cx: &mut SessionContext) -> Self {
+    pub(super) fn on_tls_established(self, tls: &Tls, cx: &mut SessionContext) -> Self {
         let Self::ExpectTls = self else { return self };
-        cx.verification = Some(verification);
+        let verdict = cx.config.need.judge(tls);
+        let proved = verdict.unwrap_or_else(|_| tls.proves());
+        cx.peer = Some((proved, tls.verification));
         cx.history.end_tls();
-        cx.history.remark(format_args!("TLS, certificate {verification}"));
+        cx.history.remark(tls.summary(proved));
+        if let Err(shortfall) = verdict
+            && cx.config.need.is_enforced()
+        {
+            return Self::ExpectTls.close(shortfall.into(), cx);
+        }
         match cx.config.tls {
             TlsMode::Implicit => Self::ExpectGreeting,
             // RFC 3207 section 4.2: earlier replies no longer count, and EHLO is sent again.
@@ -300,10 +307,16 @@ impl State {
                 cx.send(&Command::StartTls);
                 return Self::ExpectStartTls;
             }
+            if let Some(shortfall) = cx.lacks_tls() {
+                return self.leave(shortfall.into(), cx);
+            }
             if !cx.config.plain_fallback {
                 return self.leave(Unsuitable::StartTlsNotOffered.into(), cx);
             }
             cx.output(SessionOutput::Note(SessionNote::StartTlsNotOffered));
+        }
+        if let Some(shortfall) = cx.lacks_tls() {
+            return self.leave(shortfall.into(), cx);
         }
         let count = if cx.is_tls() { cx.rng.below(u64::from(cx.config.padding_limit) + 1) } else { 0 };
         Self::pad(count, cx)

@@ -15,6 +15,7 @@ use crate::one_line::OneLine;
 use crate::outbox::MailId;
 use crate::reply::Reply;
 use crate::sasl::Mechanism;
+use crate::tls::Need;
 
 /// The configuration of one conversation.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub struct SessionConfig {
     pub announce: Box<str>,
     /// The protection of the connection.
     pub tls: TlsMode,
+    /// What must hold of the connection before anything else is said than what leads to TLS.
+    pub need: Need,
     /// True if the conversation may go on in plain text where STARTTLS is wanted but not offered: the next port to try differs
     /// only in that.
     pub plain_fallback: bool,

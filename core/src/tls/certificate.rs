@@ -141,6 +141,11 @@ pub fn is_public_key(der: &[u8]) -> bool {
     read().is_some()
 }
 
+/// Returns the content of a sequence, without its header.
+pub fn content(der: &[u8]) -> Option<&[u8]> {
+    Reader::only(der, tag::SEQUENCE)
+}
+
 /// Reads elements of DER one after the other.
 struct Reader<'a>(&'a [u8]);
 

@@ -33,7 +33,7 @@ use crate::store::{
     self, Database, DatabaseFile, DatabaseLock, InitError, LockError, OpenError, StoreHandle,
 };
 use crate::system::System;
-use crate::tls::{TlsContext, TrustError};
+use crate::tls::{TlsContext, TlsFiles, TrustError};
 
 /// How long one attempt to open the database at the start waits for locks.
 const LOCK_ATTEMPT: Duration = Duration::from_millis(200);
@@ -134,7 +134,7 @@ pub(crate) fn inquire(
     inquiry: Inquiry,
     take: impl FnMut(&Answer, Now) -> io::Result<()>,
 ) -> Result<(), EngineError> {
-    let tls = TlsContext::load(config.trust_file.as_deref())?;
+    let tls = TlsContext::load(&TlsFiles::of(config.trust_file.as_deref(), &config.settings))?;
     let kernel = Kernel::new().map_err(refused("cannot poll for events"))?;
     // Nobody sends any: a signal ends the process.
     let (signals, _controller) = Signals::controlled().map_err(refused("cannot wait for signals"))?;
@@ -215,7 +215,7 @@ pub struct EngineParts {
 impl Engine {
     /// Reads the trusted certificates. Starts no thread.
     pub fn prepare(config: &Config) -> Result<Self, EngineError> {
-        Ok(Self { tls: TlsContext::load(config.trust_file.as_deref())? })
+        Ok(Self { tls: TlsContext::load(&TlsFiles::of(config.trust_file.as_deref(), &config.settings))? })
     }
 
     /// Locks the database, as the user that the daemon runs as. A file that is not a database gets no lock file.

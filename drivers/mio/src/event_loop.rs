@@ -497,8 +497,8 @@ impl<O: Outbox> EventLoop<O> {
                 Output::Connect { connection, remote, local, purpose: _ } => {
                     self.sockets.connect(connection, remote, local);
                 }
-                Output::StartTls { connection, server, groups } => {
-                    self.sockets.start_tls(connection, &server, groups);
+                Output::StartTls { connection, terms, groups } => {
+                    self.sockets.start_tls(connection, &terms, groups);
                 }
                 Output::Transmit(connection) => self.sockets.request_transmit(connection),
                 Output::Close(connection) => self.sockets.close(connection),

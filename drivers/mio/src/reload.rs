@@ -20,7 +20,7 @@ use crate::config::{Change, Changes, Config, ConfigWarning, ERRORS_LIMIT, Enviro
 use crate::descriptors;
 use crate::logging::event;
 use crate::shown;
-use crate::tls::TlsContext;
+use crate::tls::{TlsContext, TlsFiles};
 
 /// The configuration in force, and what it is read from.
 #[derive(Debug)]
@@ -152,15 +152,17 @@ impl Reloader {
     fn begin(&self) -> io::Result<Stage> {
         let (sender, result) = channel();
         let (file, environment) = (self.in_force.file.clone(), Arc::clone(&self.environment));
-        let (waker, trust_file) = (Arc::clone(&self.waker), self.in_force.trust_file.clone());
+        let in_force = TlsFiles::of(self.in_force.trust_file.as_deref(), &self.in_force.settings);
+        let waker = Arc::clone(&self.waker);
         let thread = thread::Builder::new().name("reload".to_owned());
         thread.spawn(move || {
             let read = Config::load(&file, &environment.refreshed())
                 .map_err(|rejection| rejection.errors.iter().map(ToString::to_string).collect());
             let read = read.and_then(|config: Config| {
-                // Those of the same file are read again by the loop, as after each change of the file.
-                let is_other = config.trust_file != trust_file;
-                let tls = is_other.then(|| TlsContext::load(config.trust_file.as_deref())).transpose();
+                // Certificates of the same trust file are read again by the loop, as after each change of the file.
+                let files = TlsFiles::of(config.trust_file.as_deref(), &config.settings);
+                let is_other = files != in_force || !files.identities.is_empty();
+                let tls = is_other.then(|| TlsContext::load(&files)).transpose();
                 let tls = tls.map_err(|error| vec![error.to_string()])?;
                 Ok(Read { config: Box::new(config), tls })
             });

@@ -6,10 +6,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use bytes::BytesMut;
-use cmail_delivery::io::{ConnectError, ConnectionId, Groups, Input, QueryId};
-use cmail_delivery::next_hop::Host;
+use cmail_delivery::io::{ConnectError, ConnectionId, Groups, Input, QueryId, TlsTerms};
 use cmail_delivery::system_error::MachineTrouble;
 use mio::event::{Event, Source};
 use mio::{Interest, Registry, Token};
@@ -85,7 +85,7 @@ impl Sockets {
 
     /// Uses another context for TLS sessions that begin from now on.
     pub fn replace_tls(&mut self, tls: TlsContext) {
-        self.tls = tls;
+        self.tls = tls.replacing(&self.tls);
     }
 
     /// Begins to connect, from a local address if one is given. A failure is reported when it is the connection's turn.
@@ -101,9 +101,9 @@ impl Sockets {
     }
 
     /// Begins TLS on a connection.
-    pub fn start_tls(&mut self, id: ConnectionId, server: &Host, groups: Groups) {
+    pub fn start_tls(&mut self, id: ConnectionId, terms: &Arc<TlsTerms>, groups: Groups) {
         if let Some(Slot { socket: Ok(connection), .. }) = self.connections.get_mut(&id) {
-            connection.start_tls(self.tls.session(server, connection.remote().ip(), groups));
+            connection.start_tls(self.tls.session(terms, connection.remote().ip(), groups));
             self.enqueue(Owner::Connection(id));
         }
     }

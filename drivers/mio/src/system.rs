@@ -14,7 +14,7 @@ use crate::hosts;
 use crate::logging::event;
 use crate::resolv_conf::ResolverSource;
 use crate::shown;
-use crate::tls::{self, TlsContext};
+use crate::tls::{self, TlsContext, TlsFiles};
 
 /// The longest time between two looks at the files. A look costs a few system calls, and this is soon enough for a network
 /// that comes up after the daemon.
@@ -52,6 +52,8 @@ pub struct System {
     hosts_path: PathBuf,
     hosts_file: Watched,
     trust_file: Option<PathBuf>,
+    /// Whether the system's authorities are trusted besides those of the file, where hosts of domains are judged.
+    verifies_hosts: bool,
     trust_files: Watched,
     look_interval: Duration,
     next_look: Instant,
@@ -71,6 +73,7 @@ impl System {
             hosts_file: Watched::new([hosts_path.to_owned()]),
             trust_files: Watched::new(tls::files(config.trust_file.as_deref())),
             trust_file: config.trust_file.clone(),
+            verifies_hosts: TlsFiles::of(None, &config.settings).verifies_hosts,
             look_interval,
             next_look: Instant::now() + look_interval,
         }
@@ -86,6 +89,7 @@ impl System {
         self.resolver_settings = config.settings.resolver.clone();
         self.look_interval = config.settings.interval.min(LONGEST_LOOK_INTERVAL);
         self.next_look = self.next_look.min(Instant::now() + self.look_interval);
+        self.verifies_hosts = TlsFiles::of(None, &config.settings).verifies_hosts;
         if reads_trust_file {
             self.trust_files = Watched::new(tls::files(config.trust_file.as_deref()));
             self.trust_file.clone_from(&config.trust_file);
@@ -173,7 +177,7 @@ impl System {
     }
 
     fn trust(&self) -> Option<TlsContext> {
-        match TlsContext::load(self.trust_file.as_deref()) {
+        match TlsContext::load_trust(self.trust_file.as_deref(), self.verifies_hosts) {
             Ok(context) if context.trusts_anybody() => Some(context),
             // The reason was logged when the certificates were read.
             Ok(_) => None,

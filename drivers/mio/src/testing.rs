@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use cmail_delivery::address::Domain;
-use cmail_delivery::io::{Tls, TlsVersion, Verification};
+use cmail_delivery::io::{Tls, TlsTerms, TlsVersion, Verification};
 use cmail_delivery::next_hop::Host;
 use mio::{Events, Interest, Poll, Token};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
@@ -221,10 +221,19 @@ pub(crate) mod tls_server {
         key: &KeyPair,
         versions: &[&'static SupportedProtocolVersion],
     ) -> Arc<ServerConfig> {
+        presenting_chain(vec![certificate], key, versions)
+    }
+
+    /// Presents these as its certificate, and those that vouch for it.
+    pub(crate) fn presenting_chain(
+        chain: Vec<CertificateDer<'static>>,
+        key: &KeyPair,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Arc<ServerConfig> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let key = provider.key_provider.load_private_key(key).unwrap();
-        let certified = CertifiedKey::new(vec![certificate], key);
+        let certified = CertifiedKey::new(chain, key);
         let config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
             .unwrap()
@@ -262,6 +271,11 @@ pub(crate) mod tls_server {
             Ok(())
         }
     }
+}
+
+/// The terms on which nothing is asked of the server of this name or address.
+pub(crate) fn terms(server: &str) -> Arc<TlsTerms> {
+    Arc::new(TlsTerms::opportunistic(host(server)))
 }
 
 /// What a handshake of the newest version comes to.

@@ -1,14 +1,21 @@
 //! Certificates made on the spot, and the server side of TLS.
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair};
-use rustls::ServerConfig;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    IsCa, KeyPair, PublicKeyData as _, date_time_ymd,
+};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 
 /// A certificate with its key, ready to serve.
 #[derive(Clone)]
 pub(crate) struct Identity {
     pub(super) config: Arc<ServerConfig>,
+    /// The public key, as its SubjectPublicKeyInfo.
+    key: Vec<u8>,
 }
 
 impl Identity {
@@ -19,6 +26,26 @@ impl Identity {
         Self::serving(certificate.der().clone(), &key)
     }
 
+    /// Returns the SHA-256 of its public key, in hexadecimal.
+    pub(crate) fn pin(&self) -> String {
+        Sha256::digest(&self.key).iter().map(|octet| format!("{octet:02x}")).collect()
+    }
+
+    /// Asks for a certificate of the authority, and refuses clients without one.
+    pub(crate) fn asking_for_one_of(mut self, authority: &Authority) -> Self {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.issuer.der().clone()).unwrap();
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier.build().unwrap())
+            .with_cert_resolver(Arc::clone(&self.config.cert_resolver));
+        self.config = Arc::new(config);
+        self
+    }
+
     /// For a server of a test's own.
     pub(crate) fn server_config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.config)
@@ -26,6 +53,7 @@ impl Identity {
 
     fn serving(certificate: CertificateDer<'static>, key: &KeyPair) -> Self {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let public = key;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -33,7 +61,7 @@ impl Identity {
             .with_no_client_auth()
             .with_single_cert(vec![certificate], key)
             .unwrap();
-        Self { config: Arc::new(config) }
+        Self { config: Arc::new(config), key: public.subject_public_key_info() }
     }
 }
 
@@ -49,6 +77,23 @@ impl Authority {
         params.distinguished_name = common_name("test authority");
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         Self { issuer }
+    }
+
+    /// A certificate for this name whose time is over.
+    pub(crate) fn issue_expired(&self, name: &str) -> Identity {
+        let key = KeyPair::generate().unwrap();
+        let mut params = params(&[name]);
+        (params.not_before, params.not_after) = (date_time_ymd(2001, 1, 1), date_time_ymd(2002, 1, 1));
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Identity::serving(certificate.der().clone(), &key)
+    }
+
+    /// A certificate of a client and its key, as PEM.
+    pub(crate) fn issue_to_client(&self) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = params(&["client.example"]);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
     }
 
     /// A certificate for these names; an address becomes an iPAddress name.

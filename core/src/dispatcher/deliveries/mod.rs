@@ -445,8 +445,8 @@ impl Deliveries {
             DeliveryOutput::Connect { connection, remote, local } => {
                 books.output(Output::Connect { connection, remote, local, purpose: Purpose::Smtp });
             }
-            DeliveryOutput::StartTls { connection, server, groups } => {
-                books.output(Output::StartTls { connection, server, groups });
+            DeliveryOutput::StartTls { connection, terms, groups } => {
+                books.output(Output::StartTls { connection, terms, groups });
             }
             DeliveryOutput::Transmit(connection) => books.output(Output::Transmit(connection)),
             DeliveryOutput::Close(connection) => {

@@ -32,6 +32,7 @@ use crate::route::Candidate;
 use crate::session::{Recipient, Transaction};
 use crate::settings::Settings;
 use crate::time::{Duration, Instant};
+use crate::tls::TlsSummary;
 use crate::wording::ServerName;
 
 /// Most probes at once. They must not take the connections that mail needs.
@@ -304,7 +305,7 @@ impl Deliveries {
         tls: Tls,
     ) {
         if let Some(Owner::Probe(id)) = self.owner_of(connection) {
-            self.remark(books, id, Some(connection), format!("inside {tls}"));
+            self.remark(books, id, Some(connection), format!("inside {}", tls.summary(tls.proves())));
         }
     }
 
@@ -368,8 +369,8 @@ impl Deliveries {
             DeliveryOutput::Connect { connection, remote, local } => {
                 books.output(Output::Connect { connection, remote, local, purpose: Purpose::Smtp });
             }
-            DeliveryOutput::StartTls { connection, server, groups } => {
-                books.output(Output::StartTls { connection, server, groups });
+            DeliveryOutput::StartTls { connection, terms, groups } => {
+                books.output(Output::StartTls { connection, terms, groups });
             }
             DeliveryOutput::Transmit(connection) => books.output(Output::Transmit(connection)),
             DeliveryOutput::Close(connection) => {
@@ -421,7 +422,13 @@ impl Deliveries {
     }
 
     /// Gives a connection on which mail could be sent what is to be asked, or ends it.
-    fn serve_probe(&mut self, books: &mut Books, id: InquiryId, connection: ConnectionId, tls: Option<Tls>) {
+    fn serve_probe(
+        &mut self,
+        books: &mut Books,
+        id: InquiryId,
+        connection: ConnectionId,
+        tls: Option<TlsSummary>,
+    ) {
         if let Some(open) = self.slots.establish(connection) {
             books.outlet.tally.connections.count_opened(open.tls, tls);
         }

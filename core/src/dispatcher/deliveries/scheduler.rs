@@ -13,11 +13,12 @@ use crate::delivery::Delivery;
 use crate::dispatcher::books::Books;
 use crate::event::{Event, EventName};
 use crate::fair_queue::Prospect;
-use crate::io::{ConnectionId, Tls};
+use crate::io::ConnectionId;
 use crate::next_hop::{Host, NextHop};
 use crate::queue::{HopId, Queue};
 use crate::reachability::Trouble;
 use crate::route::Candidate;
+use crate::tls::TlsSummary;
 
 /// After this many transactions a connection gives up its slot, if another destination has none.
 const FAIR_SHARE_TRANSACTIONS: u32 = 100;
@@ -176,7 +177,12 @@ impl Deliveries {
     }
 
     /// Records that a connection accepts mail.
-    pub(super) fn note_established(&mut self, books: &mut Books, connection: ConnectionId, tls: Option<Tls>) {
+    pub(super) fn note_established(
+        &mut self,
+        books: &mut Books,
+        connection: ConnectionId,
+        tls: Option<TlsSummary>,
+    ) {
         let Some(open) = self.slots.establish(connection) else { return };
         books.outlet.tally.connections.count_opened(open.tls, tls);
         if self.reachability.note_agreement(open.remote, open.tls) {

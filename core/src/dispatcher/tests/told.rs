@@ -93,7 +93,7 @@ fn a_server_that_does_not_offer_starttls_is_no_warning() {
 
 #[test]
 fn a_delivery_says_what_protected_it() {
-    for (certificate_is_valid, how) in [(true, "valid"), (false, "not verified")] {
+    for (certificate_is_valid, how) in [(true, "verified"), (false, "unverified")] {
         let mut world = World::new();
         let server = world.domain("example.org", "192.0.2.1");
         server.usual = Behaviour::on("EHLO", "250-mx\r\n250 STARTTLS");
@@ -101,7 +101,7 @@ fn a_delivery_says_what_protected_it() {
         world.mail(SENDER, "a@example.org", "x");
         world.run();
         let expected = format!(
-            "mail 1 to <a@example.org> delivered to mx.example.org [192.0.2.1]:25 over TLSv1.3 (certificate {how}): 250 taken"
+            "mail 1 to <a@example.org> delivered to mx.example.org [192.0.2.1]:25 over TLSv1.3, {how}: 250 taken"
         );
         assert_eq!(lines_of_mail(&world), [expected]);
     }
@@ -161,7 +161,8 @@ fn connections_are_counted_by_what_they_became() {
     let refused = tally.connections.failed.of(ConnectionFailure::Refused);
     assert!(refused > 0 && refused == tally.connections.failed.total(), "{:?}", tally.connections.failed);
     let sessions: Vec<_> = tally.connections.tls_sessions.iter().collect();
-    let session = TlsSession { version: TlsVersion::V1_3, is_verified: false, is_resumed: false };
+    let session =
+        TlsSession { version: TlsVersion::V1_3, proved: crate::tls::Proved::Unverified, is_resumed: false };
     assert_eq!(sessions, [(session, 1)]);
 }
 

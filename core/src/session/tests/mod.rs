@@ -2,6 +2,7 @@
 
 mod auth;
 mod end_of_data;
+mod needs;
 mod negotiation;
 mod out_of_step;
 mod pipelining;
@@ -22,6 +23,7 @@ use crate::address::Mailbox;
 use crate::next_hop::{Credentials, TlsMode};
 use crate::outbox::MailId;
 use crate::time::Duration;
+use crate::tls::{TlsVersion, Verification};
 
 const BATCH: &str = "MAIL FROM:<s@example.org>\r\nRCPT TO:<r1@example.net>\r\nDATA\r\n";
 
@@ -45,6 +47,7 @@ fn config(tls: TlsMode) -> SessionConfig {
     SessionConfig {
         announce: "client.example.org".into(),
         tls,
+        need: crate::tls::Need::Optional,
         plain_fallback: false,
         credentials: None,
         auth_unprotected: false,
@@ -116,9 +119,14 @@ impl Talk {
         octets
     }
 
-    fn tls(&mut self, certificate_is_valid: bool) -> &mut Self {
-        self.session.handle_tls_established(self.now, Verification::for_tests(certificate_is_valid));
+    /// Ends the handshake with these facts.
+    fn established(&mut self, tls: &Tls) -> &mut Self {
+        self.session.handle_tls_established(self.now, tls);
         self
+    }
+
+    fn tls(&mut self, certificate_is_valid: bool) -> &mut Self {
+        self.established(&Tls::new(TlsVersion::V1_3, Verification::for_tests(certificate_is_valid)))
     }
 
     fn closed(&mut self) -> &mut Self {

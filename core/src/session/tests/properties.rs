@@ -179,9 +179,10 @@ impl Checker {
                 self.may_pipeline |= octets.ends_with(b"PIPELINING\r\n");
                 session.handle_received(*now, octets);
             }
-            Step::TlsEstablished(is_valid) => {
-                session.handle_tls_established(*now, Verification::for_tests(*is_valid))
-            }
+            Step::TlsEstablished(is_valid) => session.handle_tls_established(
+                *now,
+                &Tls::new(TlsVersion::V1_3, Verification::for_tests(*is_valid)),
+            ),
             Step::TlsFailed => session.handle_tls_failed(*now, SystemError::new(TlsTrouble::Alert, "alert")),
             Step::Closed => session
                 .handle_closed(*now, CloseReason::Broken(SystemError::new(NetworkTrouble::Reset, "reset"))),

@@ -296,6 +296,7 @@ pub(crate) fn key_of(choice: &Choice) -> &'static str {
         Choice::Family(_) => "family",
         Choice::Padding(_) => "padding",
         Choice::Pipelining(_) => "pipelining",
+        Choice::Tls(_) => "tls_policy",
     }
 }
 
@@ -319,6 +320,7 @@ pub(crate) fn value_of(choice: &Choice) -> String {
             FAMILIES.iter().find(|(known, _)| known == family).map_or("any", |(_, name)| name).to_owned()
         }
         Choice::Padding(limit) => limit.to_string(),
+        Choice::Tls(policy) => super::tls_policy::show(policy),
         Choice::Pipelining(is_allowed) => if *is_allowed { "yes" } else { "no" }.to_owned(),
     }
 }

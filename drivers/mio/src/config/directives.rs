@@ -13,6 +13,7 @@ use cmail_delivery::time::Duration;
 
 use super::destination::DestinationLine;
 use super::directive::Located;
+use super::tls_policy::TlsPolicyLine;
 use super::values::{self, ValueError};
 use crate::control::ControlPlace;
 use crate::logging::LogFormat;
@@ -44,6 +45,9 @@ pub struct Directives {
     pub(super) hold_lines: Vec<HoldLine>,
     pub(super) delay_warnings: Vec<Duration>,
     pub(super) destinations: Vec<DestinationLine>,
+    pub(super) tls_policies: Vec<TlsPolicyLine>,
+    pub(super) tls_client_cert: Option<Located<Box<str>>>,
+    pub(super) tls_client_key: Option<Located<Box<str>>>,
     pub(super) retries: u32,
     pub(super) retry_interval_s: u32,
     pub(super) tls_padding: u32,
@@ -163,6 +167,12 @@ pub(super) fn add_hold_line(to: &mut Directives, text: Located<&str>) -> Result<
 
 pub(super) fn add_destination(to: &mut Directives, text: Located<&str>) -> Result<(), ValueError> {
     to.destinations.push(DestinationLine::parse(text.value, text.line)?);
+    Ok(())
+}
+
+pub(super) fn add_tls_policy(to: &mut Directives, text: Located<&str>) -> Result<(), ValueError> {
+    let line = TlsPolicyLine::parse(text.value, text.line, &to.tls_policies)?;
+    to.tls_policies.push(line);
     Ok(())
 }
 

@@ -101,6 +101,9 @@ pub enum Reason {
         /// What the system says.
         error: io::Error,
     },
+    /// The certificate of the client without its key, or the other way round.
+    #[error("{0} is missing: a certificate and its key must both be given")]
+    HalfClient(&'static str),
     /// The file of trusted certificates cannot be read.
     #[error("the trust file {path} cannot be read: {error}", path = shown::path(.path))]
     TrustFileUnreadable {

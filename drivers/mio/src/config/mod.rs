@@ -14,6 +14,7 @@ mod policy_lines;
 mod reload;
 mod report;
 mod table;
+mod tls_policy;
 mod values;
 
 #[cfg(test)]
@@ -44,6 +45,7 @@ pub(crate) use self::glance::Glance;
 pub use self::reload::{Change, Changes, OnReload};
 pub use self::report::{manual_page_list, manual_table};
 pub use self::table::DIRECTIVES;
+pub use self::tls_policy::TlsPolicyError;
 pub use self::values::ValueError;
 pub(crate) use self::values::{seconds, show_port};
 
@@ -235,7 +237,9 @@ impl Completion<'_> {
         let bind = self.bind(&directives);
         let announce = self.announce(&directives);
         let (resolver, resolver_settings) = self.resolver(&directives);
-        let destinations = self.policy_lines(&directives.destinations);
+        let mut destinations = self.policy_lines(&directives.destinations);
+        destinations.extend(self.tls_policies(&directives.tls_policies));
+        let identity_of_client = self.relay_client(&directives.tls_client_cert, &directives.tls_client_key);
         let socket_of_metrics = metrics.as_ref().and_then(MetricsAddress::path);
         let socket_of_control = database.as_ref().and_then(|database| control.path(database));
         let named = [
@@ -249,7 +253,8 @@ impl Completion<'_> {
             ("submit", submit.as_deref()),
         ];
         self.tell_apart(&named, &directives.lines);
-        let settings = settings(&directives, announce?, resolver_settings, bind, destinations);
+        let mut settings = settings(&directives, announce?, resolver_settings, bind, destinations);
+        settings.policy.identity = identity_of_client;
         self.check_relays(&settings);
         self.check_policy_lines(&settings);
         Some(Config {

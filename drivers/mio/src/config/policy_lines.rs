@@ -204,7 +204,7 @@ fn merged(policies: &Policies, line: &PolicyLine) -> Arc<Policy> {
                 .unwrap_or_else(|| host.clone());
             policies.at(&NextHop::Domain(host.clone()), &Host::Name(host))
         }
-        // Only lines about all destinations are about an address literal.
+        DestinationPattern::Literal(address) => policies.of_hop(&NextHop::Literal(*address)),
         DestinationPattern::All => policies.of_hop(&NextHop::Literal(Ipv4Addr::UNSPECIFIED.into())),
     }
 }

@@ -10,17 +10,17 @@ use super::OnReload;
 use super::directive::{Directive, Fallback, Kind, Located, Repeat};
 use super::directives::{
     add_bounce_copies, add_destination, add_hold_line, add_metrics_destinations, add_resolvers,
-    add_retry_rule, name, path, set_announce, set_auth_insecure, set_bounce_from, set_control,
-    set_delay_warnings, set_metrics, set_ports, set_rate, set_submit, warn_of_priorities,
+    add_retry_rule, add_tls_policy, name, path, set_announce, set_auth_insecure, set_bounce_from,
+    set_control, set_delay_warnings, set_metrics, set_ports, set_rate, set_submit, warn_of_priorities,
 };
-use super::values;
+use super::{tls_policy, values};
 use crate::control::ControlPlace;
 
 /// The largest number of most directives. The C program took such numbers too.
 const LARGE: u32 = i32::MAX as u32;
 
 /// All directives, in the order in which they are shown.
-pub static DIRECTIVES: [Directive; 41] = [
+pub static DIRECTIVES: [Directive; 44] = [
     Directive {
         name: "database",
         kind: Kind::Text { shape: "PATH", set: |to, text| path(&mut to.database, text) },
@@ -485,6 +485,33 @@ pub static DIRECTIVES: [Directive; 41] = [
         on_reload: OnReload::Taken,
         help: "A PEM file with the certificates to trust when a server has to be verified because credentials are sent to it.",
         show: |config| located(&config.directives.tls_trustfile),
+    },
+    Directive {
+        name: "tls_policy",
+        kind: Kind::Text { shape: "DESTINATION LEVEL OPTION=VALUE …", set: add_tls_policy },
+        default: Fallback::Described("`* may`"),
+        repeat: Repeat::Cumulative,
+        on_reload: OnReload::Taken,
+        help: "What is needed of TLS before mail goes to some destinations. DESTINATION is `*` (all but relays), `example.com`, `.example.com` (with all domains below it), an address literal such as `[192.0.2.1]`, or `relay:HOST`. Of several lines the one holds that names the destination most closely; two about the same are an error. LEVEL is `none` (TLS is never tried, for hosts whose TLS is broken: entries of `portprio` with `@starttls` count as plain, those with `@tls` are left out), `may` (as `portprio` says, with plain text where that fails), `encrypt` (nothing goes in plain text, and anybody may be the server), `verify` (the certificate is one of a trusted authority, for the name of the host; where MX records lead to the host, whoever can forge DNS answers can choose that name, unless `names` is given), or `pin` (the key of the server is one of those that are named; neither names nor dates count). Trusted are the system's authorities together with `tls_trustfile`; for relays that file alone, if it is there. The options are: `min=1.3`, the earliest version where TLS is needed; for `verify`, `names=A:B:.C`, the names of which the certificate must have one instead of that of the host, `.C` being any name with one label before C; for `pin`, `spki=SHA256`, the SHA-256 of the public key as 64 hexadecimal digits, once for each key; `sni=NAME`, the name that the server is asked for; `groups=classic`, to offer no post-quantum key exchange; `cert=PATH` with `key=PATH`, as in `tls_client_cert`. Mail that finds no server that is good enough fails temporarily, and its text says why.",
+        show: |config| show_lines(config.directives.tls_policies.iter().map(tls_policy::show_line)),
+    },
+    Directive {
+        name: "tls_client_cert",
+        kind: Kind::Text { shape: "PATH", set: |to, text| path(&mut to.tls_client_cert, text) },
+        default: Fallback::Described("none"),
+        repeat: Repeat::LastHolds,
+        on_reload: OnReload::Taken,
+        help: "A PEM file with the certificate by which the daemon says who it is to relays that ask, and with those that vouch for it. It is read before privileges are dropped, and again with the configuration. Other servers see it only where a `tls_policy` line says so, since it tells them who is asking.",
+        show: |config| located(&config.directives.tls_client_cert),
+    },
+    Directive {
+        name: "tls_client_key",
+        kind: Kind::Text { shape: "PATH", set: |to, text| path(&mut to.tls_client_key, text) },
+        default: Fallback::Described("none"),
+        repeat: Repeat::LastHolds,
+        on_reload: OnReload::Taken,
+        help: "The PEM file with the private key of `tls_client_cert`.",
+        show: |config| located(&config.directives.tls_client_key),
     },
     Directive {
         name: "tls_priorities",

@@ -17,6 +17,7 @@ use cmail_delivery::watch::{WatchedDestination, WatchedDestinationError};
 use thiserror::Error;
 
 use super::destination::DestinationError;
+use super::tls_policy::TlsPolicyError;
 use crate::control::ControlPlace;
 use crate::logging::LogFormat;
 use crate::monitor::MetricsAddress;
@@ -129,6 +130,9 @@ pub enum ValueError {
     /// Not what can be said of destinations.
     #[error(transparent)]
     Destination(#[from] DestinationError),
+    /// A `tls_policy` line.
+    #[error(transparent)]
+    TlsPolicy(#[from] TlsPolicyError),
     /// Not a destination that can be counted.
     #[error("this is no destination: {0}")]
     NoDestination(WatchedDestinationError),

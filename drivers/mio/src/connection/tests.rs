@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::testing::{
-    self, Driven, PATIENCE, authority, host, loopback, nothing, params, pattern, read_octets, serve, source,
+    self, Driven, PATIENCE, authority, loopback, nothing, params, pattern, read_octets, serve, source,
     tls_server,
 };
 use crate::tls::TlsContext;
@@ -17,12 +17,13 @@ const LARGE_OCTETS: usize = 24 * 1024 * 1024;
 
 fn context() -> (TlsContext, testing::Authority) {
     let authority = authority();
-    let context = TlsContext::load(Some(testing::trust_file(&authority).path())).unwrap();
+    let context = TlsContext::load_trust(Some(testing::trust_file(&authority).path()), false).unwrap();
     (context, authority)
 }
 
 fn start_tls(driven: &mut Driven, context: &TlsContext) {
-    let session = context.session(&host("mx.example.org"), driven.connection.remote().ip(), Groups::All);
+    let session =
+        context.session(&testing::terms("mx.example.org"), driven.connection.remote().ip(), Groups::All);
     driven.connection.start_tls(session);
     assert_eq!(
         driven.wait(&mut nothing),
@@ -391,7 +392,7 @@ fn octets_after_the_answer_to_starttls_belong_to_tls() {
     });
     let mut driven = Driven::connected(address);
     assert_eq!(driven.receive(8, &mut nothing), None);
-    let session = context.session(&host("mx.example.org"), address.ip(), Groups::All);
+    let session = context.session(&testing::terms("mx.example.org"), address.ip(), Groups::All);
     driven.connection.start_tls(session);
     let progress = driven.wait(&mut nothing);
     assert!(matches!(progress, Progress::TlsFailed(_)), "{progress:?}");
@@ -433,7 +434,11 @@ fn nothing_is_pulled_during_a_handshake() {
         read_octets(&mut stream, 6)
     });
     let mut driven = Driven::connected(address);
-    driven.connection.start_tls(context.session(&host("mx.example.org"), address.ip(), Groups::All));
+    driven.connection.start_tls(context.session(
+        &testing::terms("mx.example.org"),
+        address.ip(),
+        Groups::All,
+    ));
     driven.connection.request_transmit();
     let mut forbidden = |_: usize, _: &mut BytesMut| -> bool { panic!("pulled during the handshake") };
     let progress = driven.wait(&mut forbidden);

@@ -131,7 +131,9 @@ impl Tracer {
             Input::ConnectFailed(connection, error) => {
                 (*connection, format!("cannot connect: {error}"), true)
             }
-            Input::TlsEstablished { connection, tls } => (*connection, tls.to_string(), false),
+            Input::TlsEstablished { connection, tls } => {
+                (*connection, tls.summary(tls.proves()).to_string(), false)
+            }
             Input::TlsFailed(connection, reason) => (*connection, format!("TLS fails: {reason}"), true),
             Input::Closed(connection, CloseReason::EndOfFile) => {
                 (*connection, "the server closes the connection".to_owned(), true)

@@ -344,14 +344,13 @@ const OUTCOMES: [(LookupResult, &str); 4] = [
 ];
 
 fn session_labels(session: TlsSession) -> Labels<3> {
-    let TlsSession { version, is_verified, is_resumed } = session;
+    let TlsSession { version, proved, is_resumed } = session;
     let version = match version {
         TlsVersion::V1_2 => "TLSv1.2",
         TlsVersion::V1_3 => "TLSv1.3",
     };
-    let peer = if is_verified { "verified" } else { "unverified" };
     let resumed = if is_resumed { "true" } else { "false" };
-    [("version", version), ("peer", peer), ("resumed", resumed)]
+    [("version", version), ("peer", proved.name()), ("resumed", resumed)]
 }
 
 fn count(items: usize) -> u64 {

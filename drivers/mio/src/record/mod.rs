@@ -162,8 +162,8 @@ impl Recorder {
                     track.connecting(at, *connection, *remote, tried);
                 }
             }
-            Output::StartTls { connection, server, groups: _ } => {
-                self.with(*connection, |track| track.starts_tls(at, server));
+            Output::StartTls { connection, terms, groups: _ } => {
+                self.with(*connection, |track| track.starts_tls(at, &terms.server));
             }
             Output::Close(connection) => {
                 self.cut_if_others_go_on(*connection, at.deadline.is_none());

@@ -6,7 +6,7 @@ use mio::{Events, Poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::*;
-use crate::testing::{self, PATIENCE, authority, host, loopback, pattern, serve, source, tls_server};
+use crate::testing::{self, PATIENCE, authority, loopback, pattern, serve, source, tls_server};
 use cmail_delivery::system_error::{MachineTrouble, NetworkTrouble};
 
 const FIRST_TOKEN: usize = 3;
@@ -61,7 +61,7 @@ impl Net {
 
     fn trusting(authority: &testing::Authority) -> Self {
         let poll = Poll::new().unwrap();
-        let tls = TlsContext::load(Some(testing::trust_file(authority).path())).unwrap();
+        let tls = TlsContext::load_trust(Some(testing::trust_file(authority).path()), false).unwrap();
         let registry = poll.registry().try_clone().unwrap();
         let sockets = Sockets::new(registry, tls, FIRST_TOKEN);
         Self { poll, events: Events::with_capacity(64), sockets }
@@ -171,7 +171,7 @@ fn calls_for_unknown_ids_do_nothing() {
     let mut net = Net::new();
     net.sockets.close(ConnectionId(1));
     net.sockets.request_transmit(ConnectionId(1));
-    net.sockets.start_tls(ConnectionId(1), &host("mx.example.org"), Groups::All);
+    net.sockets.start_tls(ConnectionId(1), &testing::terms("mx.example.org"), Groups::All);
     net.sockets.close_query(QueryId(1));
     assert!(net.is_empty());
 }
@@ -225,7 +225,7 @@ fn a_session_goes_from_clear_text_to_tls_to_the_end() {
     net.sockets.connect(id, address, None);
     assert_eq!(net.wait(), [Seen::Connected(9)]);
     assert_eq!(net.wait(), [Seen::Received(9, b"220 go\r\n".to_vec())]);
-    net.sockets.start_tls(id, &host("mx.example.org"), Groups::All);
+    net.sockets.start_tls(id, &testing::terms("mx.example.org"), Groups::All);
     assert_eq!(net.wait(), [Seen::TlsEstablished(9, true)]);
     net.sockets.request_transmit(id);
     let mut source = source(&octets);

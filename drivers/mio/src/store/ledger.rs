@@ -523,7 +523,7 @@ fn insert_connection(
             server.tls.as_ref().map(|tls| tls.version.to_string()),
             server.tls.as_ref().and_then(|tls| tls.cipher_suite),
             server.tls.as_ref().and_then(|tls| tls.group),
-            server.tls.as_ref().map(|tls| tls.verification.to_string()),
+            server.tls.as_ref().map(|tls| tls.proved.name()),
             conversation.mechanism.map(|mechanism| mechanism.name()),
             conversation.greeting,
             conversation.extensions,

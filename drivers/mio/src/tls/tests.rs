@@ -5,9 +5,15 @@ use CertificateTrouble::{
     BadSignature, Expired, IsAuthority, NameMismatch, NoTrustAnchor, NotYetValid, UnknownIssuer, Unusable,
     UnusableName, WrongPurpose,
 };
+use cmail_delivery::io::{CertificateTrouble, Tls, Verification};
+use cmail_delivery::next_hop::Host;
+use cmail_delivery::tls::certificate::Certificate;
+use cmail_delivery::tls::{NamePattern, Pin};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd};
 use rustls::{HandshakeKind, ServerConfig};
+use sha2::{Digest as _, Sha256};
 
+use super::possession::is_provable;
 use super::*;
 use crate::connection::Progress;
 use crate::testing::{self, Authority, Driven, authority, host, nothing, params, tls_server};
@@ -35,7 +41,11 @@ fn handshake_offering(
         observed
     });
     let mut driven = Driven::connected(address);
-    driven.connection.start_tls(context.session(server, address.ip(), groups));
+    driven.connection.start_tls(context.session(
+        &Arc::new(TlsTerms::opportunistic(server.clone())),
+        address.ip(),
+        groups,
+    ));
     let progress = driven.wait(&mut nothing);
     // The tickets for later sessions come after the handshake.
     driven.receive(5, &mut nothing);
@@ -50,7 +60,12 @@ struct Observed {
 }
 
 fn trusting(authority: &Authority) -> TlsContext {
-    TlsContext::load(Some(testing::trust_file(authority).path())).unwrap()
+    TlsContext::load_trust(Some(testing::trust_file(authority).path()), false).unwrap()
+}
+
+fn trusting_nobody() -> TlsContext {
+    let nobody = Arc::new(Trusted { roots: RootCertStore::empty(), own: Vec::new() });
+    TlsContext::with_trusted(Arc::clone(&nobody), nobody).unwrap()
 }
 
 /// The end of a handshake by the newest version after which this is known of the server.
@@ -79,7 +94,7 @@ fn session_by(version: TlsVersion, found: Result<(), CertificateTrouble>) -> Tls
 }
 
 /// What is agreed on with a server that speaks these versions.
-const VERSIONS: [(TlsVersion, &[&rustls::SupportedProtocolVersion]); 2] =
+const VERSIONS: [(TlsVersion, &[&SupportedProtocolVersion]); 2] =
     [(TlsVersion::V1_3, rustls::ALL_VERSIONS), (TlsVersion::V1_2, &[&rustls::version::TLS12])];
 
 #[test]
@@ -105,7 +120,7 @@ fn classic_groups_make_a_first_message_that_fits_into_one_segment() {
             header.len() + usize::from(u16::from_be_bytes([header[3], header[4]]))
         });
         let mut driven = Driven::connected(address);
-        driven.connection.start_tls(context.session(&host("mx.example.org"), address.ip(), groups));
+        driven.connection.start_tls(context.session(&testing::terms("mx.example.org"), address.ip(), groups));
         driven.wait(&mut nothing);
         thread.join().unwrap()
     };
@@ -192,7 +207,7 @@ fn a_self_signed_certificate_that_is_itself_trusted_is_valid_for_its_names_and_d
         let certificate = params.self_signed(&key).unwrap();
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(certificate.pem().as_bytes()).unwrap();
-        let context = TlsContext::load(Some(file.path())).unwrap();
+        let context = TlsContext::load_trust(Some(file.path()), false).unwrap();
         (context, tls_server::presenting(certificate.der().clone(), &key, rustls::ALL_VERSIONS))
     };
     for is_ca in [IsCa::NoCa, IsCa::Ca(BasicConstraints::Unconstrained)] {
@@ -244,7 +259,7 @@ fn a_key_that_is_too_short_to_be_verified_gives_a_session_and_is_never_valid() {
     // The signature is by another key, as any signature that is not verified may be.
     let key = KeyPair::generate().unwrap();
     for (version, versions) in VERSIONS {
-        let context = TlsContext::load(Some(file.path())).unwrap();
+        let context = TlsContext::load_trust(Some(file.path()), false).unwrap();
         let config = tls_server::presenting(short.clone(), &key, versions);
         for (kind, expected) in [
             (HandshakeKind::Full, established_by(version, Err(Unusable))),
@@ -274,7 +289,11 @@ fn a_peer_that_does_not_hold_the_key_of_its_certificate_is_refused() {
             false
         });
         let mut driven = Driven::connected(address);
-        driven.connection.start_tls(context.session(&host("mx.example.org"), address.ip(), Groups::All));
+        driven.connection.start_tls(context.session(
+            &testing::terms("mx.example.org"),
+            address.ip(),
+            Groups::All,
+        ));
         let progress = driven.wait(&mut nothing);
         let Progress::TlsFailed(error) = progress else { panic!("{progress:?}") };
         assert_eq!(error.kind, Breakage::Tls(TlsTrouble::KeyNotProven), "{error}");
@@ -332,7 +351,11 @@ fn handshake_not_resumed(
         kind
     });
     let mut driven = Driven::connected(address);
-    driven.connection.start_tls(context.session(&host("mx.example.org"), address.ip(), Groups::All));
+    driven.connection.start_tls(context.session(
+        &testing::terms("mx.example.org"),
+        address.ip(),
+        Groups::All,
+    ));
     driven.receive(5, &mut nothing);
     driven.connection.close();
     thread.join().unwrap()
@@ -342,7 +365,7 @@ fn handshake_not_resumed(
 fn a_session_that_cannot_be_resumed_is_not_offered_again() {
     for (_, versions) in VERSIONS {
         for completes_it in [false, true] {
-            let context = TlsContext::with_roots(RootCertStore::empty(), Vec::new()).unwrap();
+            let context = trusting_nobody();
             let config = tls_server::with_versions(&params(&["mx.example.org"]), None, versions);
             let mut kinds = Vec::new();
             for _ in 0..4 {
@@ -357,7 +380,7 @@ fn a_session_that_cannot_be_resumed_is_not_offered_again() {
 #[test]
 fn without_trust_anchors_no_certificate_is_valid_and_sessions_work() {
     let authority = authority();
-    let context = TlsContext::with_roots(RootCertStore::empty(), Vec::new()).unwrap();
+    let context = trusting_nobody();
     let config = tls_server::config(&params(&["mx.example.org"]), Some(&authority));
     assert_eq!(handshake(&context, &config, &host("mx.example.org")).0, established(Err(NoTrustAnchor)));
 }
@@ -377,29 +400,29 @@ fn a_name_that_cannot_be_sent_gets_a_session_without_one() {
 #[test]
 fn trust_files_that_cannot_be_used_are_errors_that_name_the_file() {
     let missing = Path::new("/nonexistent/roots.pem");
-    let error = TlsContext::load(Some(missing)).unwrap_err();
+    let error = TlsContext::load_trust(Some(missing), false).unwrap_err();
     assert!(matches!(error, TrustError::Unreadable { .. }), "{error}");
     assert!(error.to_string().contains("/nonexistent/roots.pem"));
 
     let empty = tempfile::NamedTempFile::new().unwrap();
-    let error = TlsContext::load(Some(empty.path())).unwrap_err();
+    let error = TlsContext::load_trust(Some(empty.path()), false).unwrap_err();
     assert!(matches!(error, TrustError::NoCertificate { .. }), "{error}");
     assert!(error.to_string().contains(&*empty.path().to_string_lossy()));
 
     let mut unusable = tempfile::NamedTempFile::new().unwrap();
     unusable.write_all(b"-----BEGIN CERTIFICATE-----\nanVuaw==\n-----END CERTIFICATE-----\n").unwrap();
-    let error = TlsContext::load(Some(unusable.path())).unwrap_err();
+    let error = TlsContext::load_trust(Some(unusable.path()), false).unwrap_err();
     assert!(matches!(error, TrustError::NoCertificate { .. }), "{error}");
 
     let mut malformed = tempfile::NamedTempFile::new().unwrap();
     malformed.write_all(b"-----BEGIN CERTIFICATE-----\nanVu").unwrap();
-    let error = TlsContext::load(Some(malformed.path())).unwrap_err();
+    let error = TlsContext::load_trust(Some(malformed.path()), false).unwrap_err();
     assert!(matches!(error, TrustError::Malformed { .. }), "{error}");
 }
 
 #[test]
 fn octets_that_are_no_tls_fail_the_handshake() {
-    let context = TlsContext::with_roots(RootCertStore::empty(), Vec::new()).unwrap();
+    let context = trusting_nobody();
     // RFC 8314 section 4.1: a server that speaks TLS 1.1 at most says so with a ServerHello of that version.
     let tls_1_1: &[u8] = &[
         0x16, 3, 2, 0, 42, 2, 0, 0, 38, 3, 2, //
@@ -419,7 +442,8 @@ fn octets_that_are_no_tls_fail_the_handshake() {
             let _ = io::copy(&mut stream, &mut io::sink());
         });
         let mut driven = Driven::connected(address);
-        let session = context.session(&host("mx.example.org"), Ipv4Addr::LOCALHOST.into(), Groups::All);
+        let session =
+            context.session(&testing::terms("mx.example.org"), Ipv4Addr::LOCALHOST.into(), Groups::All);
         driven.connection.start_tls(session);
         let progress = driven.wait(&mut nothing);
         let Progress::TlsFailed(error) = progress else { panic!("{progress:?}") };
@@ -427,4 +451,101 @@ fn octets_that_are_no_tls_fail_the_handshake() {
         drop(driven);
         thread.join().unwrap();
     }
+}
+
+/// The terms on which one of these keys is needed.
+fn pinning(pins: &[Pin]) -> Arc<TlsTerms> {
+    let terms = TlsTerms::opportunistic(host("mx.example.org"));
+    Arc::new(TlsTerms { pins: pins.into(), needs_proof: true, ..terms })
+}
+
+fn pin_of(certificate: &[u8]) -> Pin {
+    Pin(Sha256::digest(Certificate::parse(certificate).unwrap().key).into())
+}
+
+/// A certificate of version 1, which the library cannot read, and its key.
+fn version_1() -> (Vec<u8>, KeyPair) {
+    let key = KeyPair::generate().unwrap();
+    let mut certificate = params(&["mx.example.org"]).signed_by(&key, &authority()).unwrap().der().to_vec();
+    let at = certificate.windows(5).position(|octets| octets == [0xa0, 3, 2, 1, 2]).unwrap();
+    certificate[at + 4] = 0;
+    (certificate, key)
+}
+
+/// Connects on these terms, and returns what came of it.
+fn meet(context: &TlsContext, terms: &Arc<TlsTerms>, config: Arc<ServerConfig>) -> Progress {
+    let (address, thread) = testing::serve(move |mut stream: TcpStream| {
+        let mut server = rustls::ServerConnection::new(config).unwrap();
+        while server.is_handshaking() && server.complete_io(&mut stream).is_ok() {}
+    });
+    let mut driven = Driven::connected(address);
+    driven.connection.start_tls(context.session(terms, address.ip(), Groups::All));
+    let progress = driven.wait(&mut nothing);
+    drop(driven);
+    thread.join().unwrap();
+    progress
+}
+
+#[test]
+fn where_a_proof_is_needed_the_key_is_proven_in_whatever_certificate_it_comes() {
+    let context = trusting(&authority());
+    let (certificate, key) = version_1();
+    let terms = pinning(&[Pin([0; 32]), pin_of(&certificate)]);
+    for (_, versions) in VERSIONS {
+        let config = tls_server::presenting(certificate.clone().into(), &key, versions);
+        for _ in 0..2 {
+            let Progress::TlsEstablished(tls) = meet(&context, &terms, Arc::clone(&config)) else { panic!() };
+            assert_eq!((tls.pin, tls.is_resumed, tls.verification.is_verified()), (Some(true), false, false));
+        }
+        let Progress::TlsEstablished(tls) = meet(&context, &pinning(&[Pin([0; 32])]), config) else {
+            panic!()
+        };
+        assert_eq!(tls.pin, Some(false));
+    }
+}
+
+#[test]
+fn where_a_proof_is_needed_a_signature_that_cannot_be_verified_ends_the_handshake() {
+    let context = trusting(&authority());
+    let (certificate, _) = version_1();
+    let another = KeyPair::generate().unwrap();
+    let short = CertificateDer::from_pem_slice(include_bytes!("rsa-1024.pem")).unwrap();
+    for certificate in [certificate.into(), short, CertificateDer::from(b"no certificate at all".to_vec())] {
+        let pin = Certificate::parse(&certificate).map_or(Pin([0; 32]), |_| pin_of(&certificate));
+        for (_, versions) in VERSIONS {
+            let config = tls_server::presenting(certificate.clone(), &another, versions);
+            let progress = meet(&context, &pinning(&[pin]), config);
+            let Progress::TlsFailed(error) = progress else { panic!("{progress:?}") };
+            assert_eq!(error.kind, Breakage::Tls(TlsTrouble::KeyNotProven), "{error}");
+        }
+    }
+}
+
+#[test]
+fn names_that_are_given_take_the_place_of_that_of_the_server() {
+    let authority = authority();
+    let context = trusting(&authority);
+    let config = tls_server::config(&params(&["a.example.net", "*.example.com"]), Some(&authority));
+    for (names, is_verified) in [
+        (&["a.example.net"][..], true),
+        (&[".example.net"], true),
+        (&["b.example.net", "c.example.com"], true),
+        (&["b.example.net"], false),
+        (&["mx.example.org"], false),
+    ] {
+        let patterns: Vec<_> = names.iter().filter_map(|name| NamePattern::parse(name)).collect();
+        let terms = TlsTerms { names: patterns.into(), ..TlsTerms::opportunistic(host("mx.example.org")) };
+        let progress = meet(&context, &Arc::new(terms), Arc::clone(&config));
+        let Progress::TlsEstablished(tls) = progress else { panic!("{progress:?}") };
+        assert_eq!(tls.verification.is_verified(), is_verified, "{names:?}");
+    }
+}
+
+#[test]
+fn an_earlier_version_than_the_least_is_not_offered() {
+    let context = trusting(&authority());
+    let config = tls_server::with_versions(&params(&["mx.example.org"]), None, &[&rustls::version::TLS12]);
+    let terms = TlsTerms { least: TlsVersion::V1_3, ..TlsTerms::opportunistic(host("mx.example.org")) };
+    let progress = meet(&context, &Arc::new(terms), config);
+    assert!(matches!(progress, Progress::TlsFailed(_)), "{progress:?}");
 }

@@ -154,7 +154,7 @@ fn said_of(settings: &Settings, talk: &Talk, key: &Choice) -> Option<Choice> {
             DestinationPattern::To(DomainPattern::Exactly(domain)) => {
                 (domain.as_str() == talk.domain).then_some(3000)
             }
-            DestinationPattern::Remote(_) => None,
+            DestinationPattern::Literal(_) | DestinationPattern::Remote(_) => None,
         }
     };
     let mut best: Option<(usize, &Choice)> = None;

@@ -265,8 +265,8 @@ impl<'a> Replay<'a> {
                 self.current =
                     Some(Current { link, talk, is_made: false, is_handshaking: false, is_tls: false });
             }
-            Output::StartTls { connection, server, groups } => {
-                self.observed.push(format!("C^ {server}"));
+            Output::StartTls { connection, terms, groups } => {
+                self.observed.push(format!("C^ {}", terms.server));
                 self.see(Fact::StartTls { link: Link { epoch: self.epoch, id: connection }, groups });
                 if let Some(current) = &mut self.current {
                     current.is_handshaking = true;

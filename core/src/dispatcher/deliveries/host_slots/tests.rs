@@ -7,7 +7,14 @@ fn candidate(number: u8) -> Candidate {
     let remote = SocketAddr::from(([192, 0, 2, number], 25));
     let host = next_hop::Host::Address(remote.ip());
     let policy = Policy { host_concurrency: 2, ..Policy::default() }.into();
-    Candidate { host, remote, tls: TlsMode::Plain, plain_twin_follows: false, policy }
+    Candidate {
+        host,
+        remote,
+        tls: TlsMode::Plain,
+        plain_twin_follows: false,
+        policy,
+        plan: crate::tls::TlsPlan::for_tests(),
+    }
 }
 
 fn hop(queue: &mut crate::queue::Queue, number: u8) -> HopId {

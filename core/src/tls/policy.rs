@@ -1,0 +1,166 @@
+//! What a line of the administrator says of TLS, and what it comes to at a server.
+
+use alloc::sync::Arc;
+
+use super::need::{Basis, Need, Proof, Requirement};
+use super::terms::{Identity, NamePattern, Pin, Roots, TlsTerms};
+use super::tlsa::Tlsa;
+use super::{Groups, TlsVersion};
+use crate::address::Domain;
+use crate::next_hop::{Host, NextHop};
+
+/// What a line says of TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsPolicy {
+    /// What is needed.
+    pub level: Level,
+    /// The earliest version that is enough where TLS is needed.
+    pub least: TlsVersion,
+    /// The name to send as SNI; `None` for that of the server.
+    pub sni: Option<Domain>,
+    /// The groups of key exchange to offer.
+    pub groups: Groups,
+    /// Who this client says that it is, if the server asks.
+    pub identity: Option<Arc<Identity>>,
+}
+
+/// What is needed of TLS, with what only this level uses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Level {
+    /// Nothing, and TLS is never tried.
+    None,
+    /// Nothing: TLS is used as the port says.
+    #[default]
+    May,
+    /// TLS.
+    Encrypt,
+    /// TLS, and a certificate of a trusted authority for one of these names; without any, for the name of the server.
+    Verify(Arc<[NamePattern]>),
+    /// TLS, and one of these keys.
+    Pin(Arc<[Pin]>),
+    /// What TLSA records say where there are some.
+    Dane {
+        /// What is needed where there are none.
+        otherwise: Fallback,
+        /// What TLSA records are worth where the MX records of the domain are not secure.
+        insecure_mx: InsecureMx,
+    },
+    /// TLSA records that vouch for the server. Without them no mail goes.
+    DaneOnly,
+}
+
+/// What is needed where nothing says more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fallback {
+    /// Nothing: TLS is used as the port says.
+    #[default]
+    May,
+    /// TLS.
+    Encrypt,
+}
+
+/// What TLSA records are worth where the MX records of the domain are not secure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InsecureMx {
+    /// They bind all the same.
+    #[default]
+    Dane,
+    /// TLS is needed, and proves nothing.
+    Encrypt,
+    /// Nothing.
+    May,
+}
+
+/// What a policy comes to at one server: what must hold there, and the terms on which TLS begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsPlan {
+    /// What must hold.
+    pub need: Need,
+    /// The terms.
+    pub terms: Arc<TlsTerms>,
+}
+
+impl Default for TlsPolicy {
+    fn default() -> Self {
+        Self {
+            level: Level::default(),
+            least: TlsVersion::V1_2,
+            sni: None,
+            groups: Groups::default(),
+            identity: None,
+        }
+    }
+}
+
+impl TlsPolicy {
+    /// Returns what the policy comes to at a host of a next hop of which no TLSA records are known.
+    pub fn plan(&self, next_hop: &NextHop, host: &Host) -> TlsPlan {
+        let required = |proof| {
+            let (least, basis) = (self.least, Basis::Config);
+            Need::Required(Requirement { least, proof, is_enforced: true, basis })
+        };
+        let need = match &self.level {
+            Level::None => Need::Never,
+            Level::May | Level::Dane { otherwise: Fallback::May, .. } => Need::Optional,
+            Level::Encrypt | Level::Dane { otherwise: Fallback::Encrypt, .. } => required(None),
+            Level::Verify(_) => required(Some(Proof::WebPki)),
+            Level::Pin(_) => required(Some(Proof::Pin)),
+            Level::DaneOnly => required(Some(Proof::Dane)),
+        };
+        let mut terms = TlsTerms::opportunistic(host.clone());
+        if let Some(sni) = &self.sni {
+            // Unless names are given, the certificate is that of the host all the same.
+            terms.server = Host::Name(sni.clone());
+            if let Host::Name(name) = host {
+                terms.names = [NamePattern::Exactly(name.clone())].into();
+            }
+        }
+        match &self.level {
+            Level::Verify(names) => {
+                if !names.is_empty() {
+                    terms.names = Arc::clone(names);
+                }
+                let is_relay = matches!(next_hop, NextHop::Relay(_));
+                terms.roots = if is_relay { Roots::Relay } else { Roots::Public };
+            }
+            Level::Pin(pins) => terms.pins = Arc::clone(pins),
+            Level::None | Level::May | Level::Encrypt | Level::Dane { .. } | Level::DaneOnly => {}
+        }
+        if need != Need::Optional {
+            terms.least = self.least;
+        }
+        terms.identity.clone_from(&self.identity);
+        terms.needs_proof = need.proof().is_some();
+        TlsPlan { need, terms: Arc::new(terms) }
+    }
+}
+
+impl TlsPlan {
+    /// Returns the plan for a host that has TLSA records, of which these are [usable](super::tlsa::usable). They are those of `base`, which
+    /// is sent as SNI, and a certificate that an authority vouches for must have one of the names.
+    pub fn by_dane(&self, base: Domain, names: Arc<[Domain]>, tlsa: Arc<[Tlsa]>) -> Self {
+        let least = self.terms.least;
+        let proof = (!tlsa.is_empty()).then_some(Proof::Dane);
+        let need = Need::Required(Requirement { least, proof, is_enforced: true, basis: Basis::Dane });
+        let terms = TlsTerms {
+            server: Host::Name(base),
+            tlsa,
+            tlsa_names: names,
+            needs_proof: proof.is_some(),
+            ..TlsTerms::clone(&self.terms)
+        };
+        Self { need, terms: Arc::new(terms) }
+    }
+}
+
+#[cfg(test)]
+impl TlsPlan {
+    /// Returns one that needs nothing of any host.
+    pub(crate) fn for_tests() -> Arc<Self> {
+        let host = Host::Address(core::net::Ipv4Addr::LOCALHOST.into());
+        Arc::new(TlsPolicy::default().plan(&NextHop::Literal(core::net::Ipv4Addr::LOCALHOST.into()), &host))
+    }
+}
+
+#[cfg(test)]
+mod tests;

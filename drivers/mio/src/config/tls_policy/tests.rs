@@ -1,0 +1,83 @@
+use super::*;
+
+const PIN: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+fn parse(text: &str) -> Result<TlsPolicyLine, TlsPolicyError> {
+    TlsPolicyLine::parse(text, 1, &[])
+}
+
+#[test]
+fn lines_are_shown_as_they_are_written() {
+    for text in [
+        "* may",
+        "example.org none",
+        ".example.org encrypt min=1.3 sni=a.example groups=classic",
+        "remote:relay.example.net verify",
+        "example.org verify names=mx.example.org:.example.net",
+        "[192.0.2.1] encrypt",
+        "[IPv6:2001:db8::1] encrypt",
+        &format!("example.org pin spki={PIN} spki={}", PIN.replace('0', "f")),
+        "example.org may cert=/etc/c.pem key=/etc/k.pem",
+    ] {
+        assert_eq!(parse(text).map(|line| show_line(&line)).as_deref(), Ok(text));
+    }
+    assert_eq!(show_line(&parse("relay:a.example verify").unwrap()), "remote:a.example verify");
+    assert_eq!(show_line(&parse("a.example encrypt min=1.2 groups=all").unwrap()), "a.example encrypt");
+}
+
+#[test]
+fn an_option_that_a_level_does_not_use_is_an_error() {
+    let values = [
+        ("min", "1.3"),
+        ("names", "a.example"),
+        ("sni", "a.example"),
+        ("spki", PIN),
+        ("else", "may"),
+        ("insecure_mx", "may"),
+        ("cert", "/c"),
+        ("key", "/k"),
+        ("groups", "classic"),
+    ];
+    for level in LEVELS {
+        for (option, value) in values {
+            let uses = OPTIONS.iter().any(|(name, users)| *name == option && users.contains(&level));
+            let found = parse(&format!("a.example {level} {option}={value}"));
+            let refused = matches!(found, Err(TlsPolicyError::Unused { .. }));
+            assert_eq!(refused, !uses, "{level} {option}: {found:?}");
+        }
+    }
+}
+
+#[test]
+fn each_mistake_has_its_error() {
+    for (text, expected) in [
+        ("sender:a@b.example may", "does not say which destinations"),
+        ("mx:a.example may", "is said of a domain"),
+        ("a.example", "must go on with what is needed"),
+        ("a.example encrpyt", "did you mean encrypt"),
+        ("a.example encrypt mim=1.3", "did you mean min"),
+        ("a.example encrypt min", "1.2 or 1.3"),
+        ("a.example encrypt min=1.1", "1.2 or 1.3"),
+        ("a.example encrypt min=1.2 min=1.3", "given twice"),
+        ("a.example verify names=a..b", "names with colons"),
+        ("a.example verify names=", "names with colons"),
+        ("a.example pin", "at least one spki"),
+        ("a.example pin spki=1234", "64 hexadecimal"),
+        ("a.example may cert=/c", "both"),
+        ("a.example may key=/k", "both"),
+        ("a.example may groups=some", "classic or all"),
+        ("a.example dane", "not looked up"),
+        ("a.example dane-only", "not looked up"),
+    ] {
+        let error = parse(text).unwrap_err().to_string();
+        assert!(error.contains(expected), "{text}: {error}");
+    }
+}
+
+#[test]
+fn a_second_line_about_the_same_destinations_is_an_error() {
+    let first = parse("remote:a.example may").unwrap();
+    let second = TlsPolicyLine::parse("relay:a.example encrypt", 9, std::slice::from_ref(&first));
+    assert_eq!(second, Err(TlsPolicyError::Repeated(1)));
+    assert!(TlsPolicyLine::parse(".a.example encrypt", 9, &[first]).is_ok());
+}
