@@ -173,6 +173,25 @@ fn starttls_is_recorded_with_what_was_said_before_and_after() {
 }
 
 #[test]
+fn what_is_needed_of_tls_is_recorded_and_decides_in_the_replay_too() {
+    let identity = Identity::self_signed(&["x.real.test"]);
+    let other = Identity::self_signed(&["x.real.test"]);
+    for (pinned, lines) in [
+        (&identity, ["! tls-unverified pinned", "= 1 deleted"]),
+        (&other, ["! tls-unverified not-pinned", "= 1 deferred "]),
+    ] {
+        let mut recording = Recording::of(Script::new().starttls(&identity));
+        let ports = format!("{0}@starttls {0}", recording.server.port());
+        recording.world.set("portprio", ports);
+        let line = format!(".test pin min=1.3 sni=sni.real.test spki={}", pinned.pin());
+        recording.world.set("tls_policy", line);
+        let record = recording.after(&[mail("bob@target.test")]);
+        assert_lines(&record, &lines);
+        assert_lines(&record, &["@ set tls_policy pin min=1.3"]);
+    }
+}
+
+#[test]
 fn a_handshake_that_the_server_drops_is_recorded_with_its_second_try() {
     let identity = Identity::self_signed(&["x.real.test"]);
     let script =

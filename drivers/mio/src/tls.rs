@@ -252,6 +252,12 @@ fn is_hybrid(group: NamedGroup) -> bool {
     matches!(group, NamedGroup::X25519MLKEM768 | NamedGroup::secp256r1MLKEM768)
 }
 
+/// Checks that the files of an identity can be used.
+pub fn check_identity(identity: &Identity) -> Result<(), IdentityError> {
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    identity::load(&[Arc::new(identity.clone())], &provider).map(drop)
+}
+
 /// Returns the files and directories that [`TlsContext::load_trust`] reads.
 pub fn files(trust_file: Option<&Path>) -> Vec<PathBuf> {
     match trust_file {

@@ -224,5 +224,7 @@ pub(crate) fn reset(words: &str) -> SystemError<Breakage> {
 /// Returns what a handshake comes to in these worlds.
 pub(crate) fn tls(certificate_is_valid: bool) -> Tls {
     let unverified = Verification::Unverified(CertificateTrouble::UnknownIssuer);
-    Tls::new(TlsVersion::V1_3, if certificate_is_valid { Verification::Verified } else { unverified })
+    let verification = if certificate_is_valid { Verification::Verified } else { unverified };
+    // Who has a valid certificate has the right key.
+    Tls { pin: Some(certificate_is_valid), ..Tls::new(TlsVersion::V1_3, verification) }
 }

@@ -15,6 +15,7 @@ use cmail_delivery::order::OrderStep;
 use cmail_delivery::outbox::{
     BounceOrder, Claimed, Commit, FailedMessage, MailId, NewBounce, Row, StoreReply,
 };
+use cmail_delivery::policy::Choice;
 use cmail_delivery::relay_report::RelayReports;
 use cmail_delivery::rng::Seed;
 use cmail_delivery::settings::{Hosts, Settings};
@@ -94,6 +95,10 @@ pub(crate) enum Mutation {
     PipelinesPastData,
     /// TLS is taken for established without a handshake.
     SkipsTls,
+    /// What is needed of TLS is not read.
+    IgnoresTlsPolicies,
+    /// Each server is taken for the right one.
+    TrustsEverybody,
     /// The first message of TLS never gets smaller.
     AlwaysLargeHello,
     /// What is sent is logged as it is.
@@ -153,6 +158,11 @@ impl Mutation {
             Self::IgnoresRetryRules => settings.retry_rules = [].into(),
             Self::IgnoresHoldLines => settings.hold_lines = [].into(),
             Self::IgnoresDestinationLines => settings.destinations = [].into(),
+            Self::IgnoresTlsPolicies => {
+                let mut lines = settings.destinations.to_vec();
+                lines.iter_mut().for_each(|line| line.choices.retain(|it| !matches!(it, Choice::Tls(_))));
+                settings.destinations = lines.into();
+            }
             Self::NeverRests => settings.interval = Duration::from_secs(1),
             Self::TriesTooOften => settings.retries += 1,
             _ => {}

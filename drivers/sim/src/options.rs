@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cmail_delivery::course::Transcripts;
@@ -14,6 +15,7 @@ use cmail_delivery::next_hop::{Port, TlsMode};
 use cmail_delivery::policy::{Choice, Family, Policy, PolicyLine, RateLimit};
 use cmail_delivery::retry_rule::{RetryRule, Waits};
 use cmail_delivery::settings::{ResolverSettings, Settings};
+use cmail_delivery::tls::{Level, Pin, TlsPolicy};
 
 use crate::dice::Dice;
 
@@ -302,6 +304,16 @@ pub(crate) fn every_hold_line() -> impl Iterator<Item = HoldLine> {
     [1, 2].into_iter().flat_map(hold_lines)
 }
 
+/// Returns the choice of ports of which one has TLS.
+fn starttls_first() -> Choice {
+    Choice::Ports([TlsMode::StartTls, TlsMode::Plain].map(|tls| Port { number: 25, tls }).into())
+}
+
+/// Returns the choice of a level.
+fn needing(level: Level) -> Choice {
+    Choice::Tls(Arc::new(TlsPolicy { level, ..TlsPolicy::default() }))
+}
+
 /// Returns a set of lines about destinations. They only lower limits, so that other rules about limits hold all the same.
 fn destination_lines(set: u8) -> Vec<PolicyLine> {
     let line = |destination: &str, choices: &[Choice]| {
@@ -316,12 +328,15 @@ fn destination_lines(set: u8) -> Vec<PolicyLine> {
                 &[Choice::Concurrency(1), Choice::Messages(Some(5)), Choice::Pipelining(false)],
             ),
             line("zone1.example", &[Choice::Family(Family::Ipv4)]),
+            line("zone1.example", &[starttls_first(), needing(Level::Verify([].into()))]),
             // Relays and literals have another limit at hosts that they share.
             line("mx:*.hosts.example", &[Choice::HostConcurrency(1), Choice::Idle(Duration::ZERO)]),
         ],
         2 => vec![
             line(".zone1.example", &[Choice::Messages(Some(1)), Choice::Padding(0)]),
             line("zone0.example", &[Choice::Recipients(1), Choice::Messages(Some(2))]),
+            line("zone0.example", &[starttls_first(), needing(Level::Encrypt)]),
+            line(".zone1.example", &[starttls_first(), needing(Level::Pin([Pin([0; 32])].into()))]),
             line("mx:mx0.hosts.example", &[Choice::Concurrency(1), Choice::Recipients(2)]),
             line(".example", &[Choice::HostConcurrency(1)]),
         ],

@@ -10,6 +10,7 @@ use thiserror::Error;
 use super::credentials::CredentialsError;
 use super::values::ValueError;
 use crate::shown;
+use crate::tls::IdentityError;
 
 /// An error in a configuration file, with its place: `FILE:LINE: DIRECTIVE: REASON`.
 #[derive(Debug, Error)]
@@ -101,6 +102,9 @@ pub enum Reason {
         /// What the system says.
         error: io::Error,
     },
+    /// The certificate of the client, or its key, cannot be used.
+    #[error(transparent)]
+    Client(IdentityError),
     /// The certificate of the client without its key, or the other way round.
     #[error("{0} is missing: a certificate and its key must both be given")]
     HalfClient(&'static str),

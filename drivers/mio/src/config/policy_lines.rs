@@ -136,12 +136,14 @@ impl Completion<'_> {
                 self.warn(number, DIRECTIVE, text.to_owned());
             }
             if let Some(relay) = relay_instead(&policies, line) {
+                let is_about_tls = line.choices.iter().any(|choice| matches!(choice, Choice::Tls(_)));
+                let directive = if is_about_tls { "tls_policy" } else { DIRECTIVE };
                 let text = format!(
                     "mail to {} goes via {relay}, so what this line says of connections has no effect; say it of that relay, as in \
-                     \"destination remote:{} …\"",
+                     \"{directive} remote:{} …\"",
                     line.destination, relay.host
                 );
-                self.warn(number, DIRECTIVE, text);
+                self.warn(number, directive, text);
             }
             let most = line
                 .choices

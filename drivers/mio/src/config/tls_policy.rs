@@ -15,6 +15,7 @@ use super::errors::Reason;
 use super::{Completion, values};
 use crate::shown;
 use crate::suggestion::nearest;
+use crate::tls;
 
 /// The name of the directive.
 const DIRECTIVE: &str = "tls_policy";
@@ -139,7 +140,12 @@ impl TlsPolicyLine {
         for word in words {
             options.add(level, word)?;
         }
-        Ok(Self { line, destination, policy: options.policy(level)? })
+        let policy = options.policy(level)?;
+        // Without records to go by, these levels would promise what they do not hold.
+        if matches!(policy.level, Level::Dane { .. } | Level::DaneOnly) {
+            return Err(TlsPolicyError::NotYet(level));
+        }
+        Ok(Self { line, destination, policy })
     }
 }
 
@@ -232,11 +238,9 @@ impl Options {
             "verify" => Level::Verify(names.into()),
             "pin" if pins.is_empty() => return Err(TlsPolicyError::NoPin),
             "pin" => Level::Pin(pins.into()),
-            // Without records to go by, the level would promise what it does not hold.
-            "dane" | "dane-only" => return Err(TlsPolicyError::NotYet(level)),
-            _ => return Err(TlsPolicyError::NoLevel),
+            "dane" => Level::Dane { otherwise, insecure_mx },
+            _ => Level::DaneOnly,
         };
-        let _ = (otherwise, insecure_mx);
         let identity = match (certificate, key) {
             (None, None) => None,
             (Some(certificate), Some(key)) => Some(Arc::new(Identity { certificate, key })),
@@ -295,7 +299,11 @@ impl Completion<'_> {
             }
         };
         let (certificate, key) = (absolute(&identity.certificate)?, absolute(&identity.key)?);
-        Some(Arc::new(Identity { certificate, key }))
+        let identity = Identity { certificate, key };
+        if let Err(error) = tls::check_identity(&identity) {
+            self.fail(Some(line), directive, Reason::Client(error));
+        }
+        Some(Arc::new(identity))
     }
 }
 

@@ -79,7 +79,7 @@ impl Recorder {
             Input::Received(connection, _) => self.learn_seed(dispatcher, *connection),
             Input::TlsEstablished { connection, tls } => {
                 self.learn_seed(dispatcher, *connection);
-                self.with(*connection, |track| track.tls_established(at, tls.verification.is_verified()));
+                self.with(*connection, |track| track.tls_established(at, tls));
             }
             Input::TlsFailed(connection, reason) => {
                 self.learn_seed(dispatcher, *connection);
@@ -162,8 +162,8 @@ impl Recorder {
                     track.connecting(at, *connection, *remote, tried);
                 }
             }
-            Output::StartTls { connection, terms, groups: _ } => {
-                self.with(*connection, |track| track.starts_tls(at, &terms.server));
+            Output::StartTls { connection, .. } => {
+                self.with(*connection, |track| track.starts_tls(at));
             }
             Output::Close(connection) => {
                 self.cut_if_others_go_on(*connection, at.deadline.is_none());

@@ -11,6 +11,7 @@ use cmail_delivery::next_hop::{Host, NextHop, Port, Relay, TlsMode};
 use cmail_delivery::policy::{Policies, Policy};
 use cmail_delivery::rng::Seed;
 use cmail_delivery::settings::Settings;
+use cmail_delivery::tls::{Level, TlsVersion};
 
 use super::mask::{ANNOUNCED, CREDENTIALS, Mask};
 use super::shape::Shape;
@@ -127,6 +128,19 @@ impl Scene<'_> {
         }
         if !policy.pipelining {
             writeln!(text, "@ set pipelining no")?;
+        }
+        let level = match policy.tls.level {
+            // Whether they need more, the records of the host decide.
+            Level::May | Level::Dane { .. } => None,
+            Level::None => Some("none"),
+            Level::Encrypt => Some("encrypt"),
+            Level::Verify(_) => Some("verify"),
+            Level::Pin(_) => Some("pin"),
+            Level::DaneOnly => Some("dane-only"),
+        };
+        if let Some(level) = level {
+            let least = if policy.tls.least == TlsVersion::V1_3 { " min=1.3" } else { "" };
+            writeln!(text, "@ set tls_policy {level}{least}")?;
         }
         if self.has_tls && policy.padding > 0 {
             writeln!(text, "@ set tls_padding {}", policy.padding)?;

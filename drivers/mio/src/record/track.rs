@@ -8,11 +8,12 @@ use bytes::Bytes;
 use cmail_delivery::address::Mailbox;
 use cmail_delivery::dispatcher::{ConnectionFacts, PassId};
 use cmail_delivery::dsn::DsnWishes;
-use cmail_delivery::io::{CloseReason, ConnectError, ConnectionId};
+use cmail_delivery::io::{CloseReason, ConnectError, ConnectionId, Tls, TlsVersion};
 use cmail_delivery::next_hop::NextHop;
 use cmail_delivery::outbox::{ClaimedTransaction, MailId, Row};
 use cmail_delivery::rng::Seed;
 use cmail_delivery::time::{Duration, Instant, UnixTime};
+use cmail_delivery::tls::DaneMatch;
 
 use super::lines::{Given, Lines};
 use super::mails::Mails;
@@ -163,12 +164,14 @@ impl Track {
         self.push(at, Given::Line(format!("! {verb} {text}")));
     }
 
-    pub(super) fn starts_tls(&mut self, at: Moment, host: &cmail_delivery::next_hop::Host) {
+    pub(super) fn starts_tls(&mut self, at: Moment) {
         self.has_tls = true;
         if let Some(talk) = &mut self.talk {
             talk.is_handshaking = true;
         }
-        let line = format!("C^ {}", self.mask.host(host));
+        // Another name may be sent as SNI, but the record is about the candidate.
+        let Some(tried) = self.tried.last() else { return };
+        let line = format!("C^ {}", self.mask.host(&tried.host));
         if self.talk.as_ref().is_some_and(|talk| !talk.is_used) {
             self.lines.hold(at.call, line);
         } else {
@@ -176,12 +179,24 @@ impl Track {
         }
     }
 
-    pub(super) fn tls_established(&mut self, at: Moment, certificate_is_valid: bool) {
+    pub(super) fn tls_established(&mut self, at: Moment, tls: &Tls) {
         if let Some(talk) = &mut self.talk {
             talk.tls_established();
         }
-        let line = if certificate_is_valid { "! tls" } else { "! tls-unverified" };
-        self.give_to_talk(at, line.to_owned());
+        let is_verified = tls.verification.is_verified();
+        let mut line = if is_verified { "! tls" } else { "! tls-unverified" }.to_owned();
+        let version = (tls.version == TlsVersion::V1_2).then_some("1.2");
+        let dane = tls.dane.map(|found| match found {
+            Ok(DaneMatch::EndEntity) => "dane-ee",
+            Ok(DaneMatch::TrustAnchor) => "dane-ta",
+            Err(_) => "dane-mismatch",
+        });
+        let pin = tls.pin.map(|is_pinned| if is_pinned { "pinned" } else { "not-pinned" });
+        for word in [version, dane, pin].into_iter().flatten() {
+            line.push(' ');
+            line.push_str(word);
+        }
+        self.give_to_talk(at, line);
     }
 
     pub(super) fn tls_failed(&mut self, at: Moment, reason: &str) {

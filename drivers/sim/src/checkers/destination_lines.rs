@@ -113,7 +113,7 @@ impl DestinationLines {
 }
 
 /// Returns the domain that has its mail at an address, and the name of the host there, if no other next hop leads there.
-fn only_domain_at(scene: &Scene<'_>, remote: SocketAddr) -> Option<(String, String)> {
+pub(super) fn only_domain_at(scene: &Scene<'_>, remote: SocketAddr) -> Option<(String, String)> {
     let host = scene.map.host_at(remote.ip())?;
     let hops: Vec<String> = scene.map.hops_of_host(host).into_iter().collect();
     let [domain] = &hops[..] else { return None };
@@ -140,19 +140,24 @@ fn most(scene: &Scene<'_>, since: Instant, talk: &Talk, key: &Choice) -> usize {
 
 /// Returns what the lines say of a destination by the key of this choice.
 fn said_of(settings: &Settings, talk: &Talk, key: &Choice) -> Option<Choice> {
+    said_of_domain(settings, &talk.domain, &talk.host, key)
+}
+
+/// Returns what the lines say of a domain while its mail goes to a host, by the key of this choice.
+pub(super) fn said_of_domain(settings: &Settings, domain: &str, host: &str, key: &Choice) -> Option<Choice> {
     let rank = |pattern: &DestinationPattern| {
         let is_below = |name: &str, above: &str| name.ends_with(&format!(".{above}"));
         match pattern {
             DestinationPattern::All => Some(0),
             DestinationPattern::Mx(MxPattern::Below(above)) => {
-                is_below(&talk.host, above.as_str()).then_some(100 + above.as_str().len())
+                is_below(host, above.as_str()).then_some(100 + above.as_str().len())
             }
-            DestinationPattern::Mx(MxPattern::Exactly(host)) => (host.as_str() == talk.host).then_some(1000),
-            DestinationPattern::To(DomainPattern::Tree(above)) => (above.as_str() == talk.domain
-                || is_below(&talk.domain, above.as_str()))
+            DestinationPattern::Mx(MxPattern::Exactly(wanted)) => (wanted.as_str() == host).then_some(1000),
+            DestinationPattern::To(DomainPattern::Tree(above)) => (above.as_str() == domain
+                || is_below(domain, above.as_str()))
             .then_some(2000 + above.as_str().len()),
-            DestinationPattern::To(DomainPattern::Exactly(domain)) => {
-                (domain.as_str() == talk.domain).then_some(3000)
+            DestinationPattern::To(DomainPattern::Exactly(wanted)) => {
+                (wanted.as_str() == domain).then_some(3000)
             }
             DestinationPattern::Literal(_) | DestinationPattern::Remote(_) => None,
         }

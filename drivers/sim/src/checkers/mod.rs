@@ -22,6 +22,7 @@ mod limits;
 mod liveness;
 mod loss;
 mod memory;
+mod no_downgrade;
 mod orders;
 mod orders_first;
 mod poison;
@@ -76,6 +77,7 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
         Box::<explanations::Explanations>::default(),
         Box::<commands::Commands>::default(),
         Box::<clear_text::ClearText>::default(),
+        Box::<no_downgrade::NoDowngrade>::default(),
         Box::<secrets::Secrets>::default(),
         Box::<memory::Memory>::default(),
         Box::<liveness::Liveness>::default(),

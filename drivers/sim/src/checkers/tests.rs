@@ -127,6 +127,13 @@ fn lines_about_destinations_that_are_not_read_are_noticed() {
 }
 
 #[test]
+fn mail_that_goes_over_less_than_is_needed_of_tls_is_noticed() {
+    for mutation in [Mutation::IgnoresTlsPolicies, Mutation::TrustsEverybody] {
+        assert_caught(mutation, "no mail goes over less than is needed of TLS");
+    }
+}
+
+#[test]
 fn a_bounce_that_its_sender_does_not_want_is_noticed() {
     assert_caught(Mutation::BouncesUnwanted, "nothing is lost");
 }

@@ -7,7 +7,7 @@
 //! | `# …` | why, with the section of the RFC |
 //! | `@ seed N` | what everything random comes from; 1 if it is not there |
 //! | `@ announce NAME` | the directive; `mail.example.org` |
-//! | `@ set DIRECTIVE VALUE` | `interval`, `retries`, `retryinterval`, `tls_padding` (0), `auth_insecure`, `concurrency` (1), `connection_idle` (0), `destination_concurrency` (1), `recipients`, `messages`, `pipelining`, `bounce_copy`, `bounce_return_limit` |
+//! | `@ set DIRECTIVE VALUE` | `interval`, `retries`, `retryinterval`, `tls_padding` (0), `auth_insecure`, `concurrency` (1), `connection_idle` (0), `destination_concurrency` (1), `recipients`, `messages`, `pipelining`, `bounce_copy`, `bounce_return_limit`, `tls_policy` as in `encrypt min=1.3`, for all |
 //! | `@ portprio P …` | the directive; `25` |
 //! | `@ remote SPECIFICATION` | `mail_remote` of the mails that follow; `192.0.2.1:25` at first, `-` means no relay: by MX |
 //! | `@ host NAME ADDRESS …` | what the DNS says of a host |
@@ -21,7 +21,7 @@
 //! | `S\| "…"` | octets of the server, with no more; the read ends there |
 //! | `S: 334 {scram-first N}`, `S: … {scram-final}` | what proves something in SCRAM-SHA-256, with N iterations: it is computed from the password of the remote |
 //! | `+ 5m` | time passes: `ms`, `s`, `m` or `h` |
-//! | `! tls`, `! tls-unverified`, `! tls-failed` | the TLS handshake ends: with a valid certificate, with one that is not, not at all |
+//! | `! tls`, `! tls-unverified`, `! tls-failed` | the TLS handshake ends: with a valid certificate, with one that is not, not at all. Facts may follow: `1.2`, the version; `dane-ee`, `dane-ta`, `dane-mismatch`; `pinned`, `not-pinned` |
 //! | `! refused`, `! unreachable`, `! local` | the connection is not made; because of this machine |
 //! | `! eof`, `! reset` | the connection is closed, or breaks |
 //! | `! takes N` | of the message that comes next the network takes N octets, and no more |
@@ -57,6 +57,7 @@ mod parser;
 mod replay;
 mod scene;
 
+use cmail_delivery::io::Tls;
 use cmail_delivery::system_error::NetworkTrouble;
 use std::time::Duration;
 
@@ -107,9 +108,8 @@ pub enum TranscriptError {
 /// An action of the network, the machine or the administrator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Incident {
-    Tls {
-        valid: bool,
-    },
+    /// The end of a handshake, with what it has brought.
+    Tls(Tls),
     /// With the words of the system, as in those that follow.
     TlsFailed(String),
     /// No server answers at the address, or it is unreachable.

@@ -1,6 +1,8 @@
 //! Reads transcripts.
 
+use cmail_delivery::io::{CertificateTrouble, Tls, TlsVersion, Verification};
 use cmail_delivery::system_error::NetworkTrouble;
+use cmail_delivery::tls::DaneMatch;
 use std::time::Duration;
 
 use super::scene::Setting;
@@ -56,6 +58,8 @@ fn parse_incident(text: &str) -> Result<Incident, String> {
     let (name, words) = text.split_once(' ').unwrap_or((text, ""));
     let or = |usual: &str| if words.is_empty() { usual.to_owned() } else { words.to_owned() };
     let incident = match name {
+        "tls" => Incident::Tls(parse_tls(true, words)?),
+        "tls-unverified" => Incident::Tls(parse_tls(false, words)?),
         "tls-failed" => Incident::TlsFailed(or("handshake failure")),
         "refused" => Incident::NotConnected(NetworkTrouble::Refused, or("connection refused")),
         "unreachable" => Incident::NotConnected(NetworkTrouble::Unreachable, or("no route to host")),
@@ -70,11 +74,28 @@ fn parse_incident(text: &str) -> Result<Incident, String> {
     Ok(incident)
 }
 
+/// Reads what a handshake has brought: the version if it is not the newest, what the TLSA records say, and whether the key is a pinned one.
+fn parse_tls(is_verified: bool, words: &str) -> Result<Tls, String> {
+    let trouble = CertificateTrouble::UnknownIssuer;
+    let verification = if is_verified { Verification::Verified } else { Verification::Unverified(trouble) };
+    let mut tls = Tls::new(TlsVersion::V1_3, verification);
+    for word in words.split_ascii_whitespace() {
+        match word {
+            "1.2" => tls.version = TlsVersion::V1_2,
+            "dane-ee" => tls.dane = Some(Ok(DaneMatch::EndEntity)),
+            "dane-ta" => tls.dane = Some(Ok(DaneMatch::TrustAnchor)),
+            "dane-mismatch" => tls.dane = Some(Err(CertificateTrouble::NoTlsaMatch)),
+            "pinned" => tls.pin = Some(true),
+            "not-pinned" => tls.pin = Some(false),
+            _ => return Err(format!("\"{word}\" says nothing of a TLS session")),
+        }
+    }
+    Ok(tls)
+}
+
 /// Reads an incident that its name tells completely.
 fn parse_plain_incident(name: &str) -> Result<Incident, String> {
     Ok(match name {
-        "tls" => Incident::Tls { valid: true },
-        "tls-unverified" => Incident::Tls { valid: false },
         "eof" => Incident::Eof,
         "stall" => Incident::Stall,
         "yield" => Incident::Yield,

@@ -17,7 +17,7 @@ use super::{Action, Given, Incident, Transcript, TranscriptError};
 use crate::dialogue::Dialogue;
 use crate::dice::Dice;
 use crate::dns::Dns;
-use crate::facts::{CLOSED_IN_HANDSHAKE, Fact, Link, Origin, Parting, Scene, reset, tls, tls_failure};
+use crate::facts::{CLOSED_IN_HANDSHAKE, Fact, Link, Origin, Parting, Scene, reset, tls_failure};
 use crate::mutation::Mutation;
 use crate::outbox::{MailKey, compose_bounces, inserted};
 use crate::talk::{Accepted, Talk};
@@ -462,10 +462,11 @@ impl<'a> Replay<'a> {
 
     fn incident(&mut self, line: &Given, incident: &Incident) -> Result<(), TranscriptError> {
         match incident {
-            &Incident::Tls { valid } => {
+            &Incident::Tls(facts) => {
+                let valid = facts.verification.is_verified();
                 let link = self.handshake(line)?;
                 self.see(Fact::TlsEstablished { link, valid });
-                self.call(Input::TlsEstablished { connection: link.id, tls: tls(valid) });
+                self.call(Input::TlsEstablished { connection: link.id, tls: facts });
             }
             Incident::TlsFailed(words) => {
                 let link = self.handshake(line)?;

@@ -14,6 +14,7 @@ use cmail_delivery::policy::Policy;
 use cmail_delivery::rng::Seed;
 use cmail_delivery::settings::{Hosts, ResolverSettings, Settings};
 use cmail_delivery::time::UnixTime;
+use cmail_delivery::tls::{Level, Pin, TlsPolicy, TlsVersion};
 use cmail_delivery::{Mode, Selection};
 
 use crate::map::{Map, RelayEntry, Zone};
@@ -22,6 +23,23 @@ use crate::quoted::unquote;
 
 /// The relay of mail that names none.
 const DEFAULT_REMOTE: &str = "192.0.2.1:25";
+
+/// Reads what is needed of TLS. Which names, keys or records that is about, the facts of each session tell.
+fn tls_policy(text: &str) -> Result<TlsPolicy, String> {
+    let (level, least) = match text.strip_suffix(" min=1.3") {
+        Some(level) => (level, TlsVersion::V1_3),
+        None => (text, TlsVersion::V1_2),
+    };
+    let level = match level {
+        "none" => Level::None,
+        "encrypt" => Level::Encrypt,
+        "verify" => Level::Verify([].into()),
+        "pin" => Level::Pin([Pin([0; 32])].into()),
+        "dane-only" => Level::DaneOnly,
+        _ => return Err(format!("\"{level}\" is no level of tls_policy here")),
+    };
+    Ok(TlsPolicy { level, least, ..TlsPolicy::default() })
+}
 
 /// The contents of the lines with `@`.
 #[derive(Clone, Debug)]
@@ -146,6 +164,7 @@ impl Setting {
             "recipients" => settings.policy.recipients = number(value)?,
             "messages" => settings.policy.messages = Some(number(value)?),
             "pipelining" => settings.policy.pipelining = value == "yes",
+            "tls_policy" => settings.policy.tls = tls_policy(value)?.into(),
             "concurrency" => settings.concurrency = number(value)?,
             "destination_concurrency" => settings.policy.concurrency = number(value)?,
             "bounce_copy" => settings.bounce_copy.push(value.into()),
