@@ -1,8 +1,10 @@
 //! What `tls_policy` lines need of TLS, at the servers that mail goes to.
 
+use nix::sys::signal::Signal;
+
 use crate::support::smtp_server::SmtpServer;
 use crate::support::tls::{Authority, Identity};
-use crate::support::{Mail, Script, World};
+use crate::support::{Mail, Script, World, tool};
 
 const HOST: &str = "mx.example.org";
 
@@ -171,4 +173,74 @@ fn a_key_that_does_not_fit_is_an_error_at_the_start() {
     let finished = world.run(&["deliver", "example.org"]);
     assert_ne!(finished.code(), Some(0));
     assert!(finished.stderr.contains("cannot be used with the certificate"), "{}", finished.stderr);
+}
+
+#[test]
+fn a_reload_takes_a_policy_for_the_connections_that_follow() {
+    let authority = Authority::new();
+    let own = Identity::self_signed(&[HOST]);
+    let (mut world, server) = world(Script::new().starttls(&own), &authority, "example.org encrypt");
+    world.set("connection_idle", 300);
+    let daemon = world.start();
+    world.insert(&Mail::to("a@example.org"));
+    server.wait_for_messages(1);
+    world.database.wait_until_empty();
+    world.set("tls_policy", "example.org verify");
+    world.write_config();
+    daemon.signal(Signal::SIGHUP);
+    server.wait_until_closed();
+    world.insert(&Mail::to("b@example.org"));
+    daemon.wait_for_output("by an authority that is not trusted (tls_policy)");
+    assert_eq!(server.records().messages.len(), 1);
+    // Whoever is trusted by now may have it.
+    world.set("tls_policy", format!("example.org pin spki={}", own.pin()));
+    world.write_config();
+    daemon.signal(Signal::SIGHUP);
+    world.insert(&Mail::to("c@example.org"));
+    server.wait_for_messages(2);
+    let log = daemon.terminate();
+    assert!(log.contains(", pinned: 250"), "{log}");
+}
+
+#[test]
+fn explain_names_the_line_and_a_probe_proves_it() {
+    let authority = Authority::new();
+    let own = Identity::self_signed(&[HOST]);
+    let script = || Script::new().starttls(&own);
+    let (mut world, server) = world(script(), &authority, "* may");
+    world.add("tls_policy", format!(".org pin spki={}", "0".repeat(64)));
+    let text = tool::run(&world, &["explain", "example.org"]).stdout;
+    let line = world.config_text().lines().position(|line| line.contains("pin spki")).unwrap() + 1;
+    let told = format!(", by line {line} of the configuration (destination .org)");
+    let found = text.lines().find(|line| line.trim_start().starts_with("tls_policy"));
+    assert!(found.is_some_and(|found| found.contains("pin spki=0000") && found.ends_with(&told)), "{text}");
+    // What is tried has TLS.
+    assert!(!text.contains("without TLS"), "{text}");
+    let found = tool::run(&world, &["probe", "a@example.org"]);
+    assert!(
+        found.stdout.contains("its key is none of those that are pinned (tls_policy)"),
+        "{}",
+        found.stdout
+    );
+    assert_eq!(server.records().count("MAIL"), 0);
+    world.add("tls_policy", format!("example.org pin spki={}", own.pin()));
+    let found = tool::run(&world, &["probe", "a@example.org"]);
+    assert_eq!(found.code(), Some(0), "{}", found.stdout);
+    assert!(found.stdout.contains(", pinned"), "{}", found.stdout);
+}
+
+#[test]
+fn check_prints_each_line_as_it_is_in_effect() {
+    let authority = Authority::new();
+    let (mut world, _server) = world(Script::new(), &authority, "* encrypt min=1.2");
+    world.add("tls_policy", "relay:relay.example.net verify names=a.example");
+    let printed = world.run(&["check"]).stdout;
+    let has =
+        |wanted: &[&str]| printed.lines().any(|line| line.split_whitespace().eq(wanted.iter().copied()));
+    assert!(has(&["tls_policy", "*", "encrypt"]), "{printed}");
+    assert!(has(&["tls_policy", "remote:relay.example.net", "verify", "names=a.example"]), "{printed}");
+    world.add("tls_policy", "remote:relay.example.net may");
+    let refused = world.run(&["check"]);
+    assert_eq!(refused.code(), Some(1));
+    assert!(refused.stderr.contains("is about the same destinations"), "{}", refused.stderr);
 }
