@@ -5,6 +5,7 @@ mod clients;
 mod in_memory;
 mod kernel;
 mod outbox;
+mod recording;
 
 use std::collections::VecDeque;
 use std::io;
@@ -25,6 +26,7 @@ pub(crate) use self::in_memory::InMemory;
 pub use self::kernel::Kernel;
 use self::kernel::WAKER;
 pub use self::outbox::{Ages, Outbox, Reply, Submitted};
+use self::recording::Recording;
 use crate::config::Config;
 use crate::logging::{Log, event};
 use crate::overview::Overview;
@@ -70,21 +72,15 @@ pub struct EventLoop<O> {
     sockets: Sockets,
     outbox: O,
     signals: Signals,
-    log: Log,
-    system: System,
+    sources: Sources,
     woken: Woken,
-    /// When events of the outbox's files are handled again.
-    outbox_rest_end: std::time::Instant,
     deadlines: Deadlines,
-    recorder: Option<Recorder>,
-    reloader: Option<Reloader>,
+    recording: Recording,
     service_manager: Option<ServiceManager>,
     /// Those who ask the daemon, if there is a place where they can.
     served: Option<Served>,
     /// Answers for the one who asks without a socket.
     answers: VecDeque<(Answer, Now)>,
-    /// Outputs that the recorder has seen already.
-    recorded: VecDeque<Output>,
     /// When the program was asked to stop.
     stop_asked_at: Option<std::time::Instant>,
 }
@@ -100,12 +96,41 @@ struct Deadlines {
     is_after_timeout: bool,
 }
 
-/// Sources that the poll reported, and that were not read yet.
+/// What is read at the start, and again on request.
+#[derive(Debug)]
+struct Sources {
+    log: Log,
+    system: System,
+    reloader: Option<Reloader>,
+}
+
+/// What the poll reported, and was not read yet.
 #[derive(Debug)]
 struct Woken {
     store: bool,
     signals: bool,
     outbox: bool,
+    /// When events of the outbox's files are handled again.
+    outbox_rest_end: std::time::Instant,
+}
+
+impl Woken {
+    /// Ignores events of the outbox's files for a while, because this process is about to write to them.
+    fn let_outbox_rest(&mut self) {
+        self.outbox_rest_end = std::time::Instant::now() + OUTBOX_REST;
+    }
+
+    /// Returns for how long events of the outbox's files are still ignored.
+    fn outbox_rest(&self) -> Duration {
+        self.outbox_rest_end.saturating_duration_since(std::time::Instant::now())
+    }
+
+    /// Takes the event of the outbox's files, if it may be handled now.
+    fn take_outbox(&mut self) -> bool {
+        let is_due = self.outbox && self.outbox_rest().is_zero();
+        self.outbox &= !is_due;
+        is_due
+    }
 }
 
 /// Whether to go on.
@@ -149,30 +174,31 @@ impl<O: Outbox> EventLoop<O> {
             sockets,
             outbox,
             signals,
-            log,
-            system,
+            sources: Sources { log, system, reloader: None },
             // Whatever came before the registration caused no event.
-            woken: Woken { store: true, signals: true, outbox: false },
-            outbox_rest_end: std::time::Instant::now(),
+            woken: Woken {
+                store: true,
+                signals: true,
+                outbox: false,
+                outbox_rest_end: std::time::Instant::now(),
+            },
             deadlines: Deadlines::default(),
-            recorder: None,
-            reloader: None,
+            recording: Recording::default(),
             service_manager: None,
             served: None,
             answers: VecDeque::new(),
-            recorded: VecDeque::new(),
             stop_asked_at: None,
         })
     }
 
     /// Shows everything that happens to `recorder` from now on, if it is given.
     pub fn record(&mut self, recorder: Option<Recorder>) {
-        self.recorder = recorder;
+        self.recording = Recording::of(recorder);
     }
 
     /// Reads the configuration again on request from now on, if `reloader` is given.
     pub fn reload_with(&mut self, reloader: Option<Reloader>) {
-        self.reloader = reloader;
+        self.sources.reloader = reloader;
     }
 
     /// Tells the service manager how the daemon stands from now on, if there is one.
@@ -273,7 +299,7 @@ impl<O: Outbox> EventLoop<O> {
         if self.sockets.is_busy() || self.woken.store || self.woken.signals || is_asked {
             return Some(Duration::ZERO);
         }
-        let rest = self.woken.outbox.then(|| self.outbox_rest());
+        let rest = self.woken.outbox.then(|| self.woken.outbox_rest());
         let deadline = dispatcher.poll_timeout().map(|(deadline, _)| {
             let wait = deadline.saturating_duration_since(self.kernel.now().monotonic);
             let least_ms = if self.deadlines.is_after_timeout { OVERDUE_WAIT_MS } else { 0 };
@@ -281,13 +307,9 @@ impl<O: Outbox> EventLoop<O> {
         });
         let tick = self.service_manager.as_ref().map(ServiceManager::next_tick);
         let clients = self.served.as_ref().and_then(Served::next_tick);
-        let own = tick.into_iter().chain(clients).chain([self.system.next_look()]).min();
+        let own = tick.into_iter().chain(clients).chain([self.sources.system.next_look()]).min();
         let own = own.map(|at| at.saturating_duration_since(std::time::Instant::now()));
         rest.into_iter().chain(deadline).chain(own).min()
-    }
-
-    fn outbox_rest(&self) -> Duration {
-        self.outbox_rest_end.saturating_duration_since(std::time::Instant::now())
     }
 
     fn take_signals(&mut self, dispatcher: &mut Dispatcher) -> Flow {
@@ -298,7 +320,7 @@ impl<O: Outbox> EventLoop<O> {
             let flow = match signal {
                 Signal::Hangup => self.read_all_again(dispatcher).1,
                 Signal::ReopenLog => {
-                    self.log.reopen();
+                    self.sources.log.reopen();
                     info!("asked to reopen the log");
                     Flow::GoOn
                 }
@@ -328,14 +350,14 @@ impl<O: Outbox> EventLoop<O> {
     /// Reopens the log, and reads again what was read at the start. Returns the number of the reading of the configuration, if that
     /// can be read again, and the flow.
     fn read_all_again(&mut self, dispatcher: &mut Dispatcher) -> (Option<u64>, Flow) {
-        self.log.reopen();
-        let configuration = if self.reloader.is_some() { "the configuration, " } else { "" };
+        self.sources.log.reopen();
+        let configuration = if self.sources.reloader.is_some() { "the configuration, " } else { "" };
         info!(event = event::RELOAD; "asked to reread {configuration}resolv.conf, hosts and the trusted certificates");
-        let number = self.reloader.as_mut().map(Reloader::request);
+        let number = self.sources.reloader.as_mut().map(Reloader::request);
         if number.is_some() {
             self.service_manager.iter_mut().for_each(ServiceManager::reloading);
         }
-        let news = self.system.read(Occasion::Request);
+        let news = self.sources.system.read(Occasion::Request);
         (number, self.take_system_news(dispatcher, news))
     }
 
@@ -345,8 +367,8 @@ impl<O: Outbox> EventLoop<O> {
         if self.stop_asked_at.is_some() {
             return Flow::GoOn;
         }
-        let Some(reloader) = &mut self.reloader else { return Flow::GoOn };
-        let Some(outcome) = reloader.poll(self.system.resolver_settings()) else { return Flow::GoOn };
+        let Some(reloader) = &mut self.sources.reloader else { return Flow::GoOn };
+        let Some(outcome) = reloader.poll(self.sources.system.resolver_settings()) else { return Flow::GoOn };
         let is_reading = reloader.is_reading();
         let Outcome { number, reloaded, report } = outcome;
         let flow = match reloaded {
@@ -364,8 +386,8 @@ impl<O: Outbox> EventLoop<O> {
     }
 
     fn reconfigure(&mut self, dispatcher: &mut Dispatcher, config: Config, tls: Option<TlsContext>) -> Flow {
-        self.log.configure(config.verbosity, config.logformat);
-        self.system.reconfigure(&config, tls.is_some());
+        self.sources.log.configure(config.verbosity, config.logformat);
+        self.sources.system.reconfigure(&config, tls.is_some());
         if let Some(tls) = tls {
             self.sockets.replace_tls(tls);
         }
@@ -377,7 +399,7 @@ impl<O: Outbox> EventLoop<O> {
     }
 
     fn look_at_system(&mut self, dispatcher: &mut Dispatcher) -> Flow {
-        let Some(news) = self.system.look(std::time::Instant::now()) else { return Flow::GoOn };
+        let Some(news) = self.sources.system.look(std::time::Instant::now()) else { return Flow::GoOn };
         self.take_system_news(dispatcher, news)
     }
 
@@ -397,8 +419,7 @@ impl<O: Outbox> EventLoop<O> {
     fn take_outbox(&mut self, dispatcher: &mut Dispatcher) -> Flow {
         // The thread that answers finds out whether another process has written.
         let may_have_changed = self.woken.outbox || self.woken.store;
-        if self.woken.outbox && self.outbox_rest().is_zero() {
-            self.woken.outbox = false;
+        if self.woken.take_outbox() {
             self.outbox.drain_watch();
         }
         if self.woken.store {
@@ -430,24 +451,14 @@ impl<O: Outbox> EventLoop<O> {
             match self.sockets.turn(pull) {
                 None => return Flow::GoOn,
                 Some(Turn::Quiet) => {
-                    if let Some(recorder) = &mut self.recorder {
-                        recorder.transmitted(now);
-                    }
+                    self.recording.transmitted(now);
                 }
                 Some(Turn::Input(input)) => {
                     let now = self.kernel.now();
                     if let Some(watchers) = self.served.as_mut().and_then(Served::watchers) {
                         watchers.trace_input(dispatcher, &input);
                     }
-                    if let Some(recorder) = &mut self.recorder {
-                        recorder.transmitted(now);
-                        // Octets that were pulled in this turn come before those that were received in it.
-                        while let Some(output) = dispatcher.poll_output() {
-                            recorder.output(dispatcher, &output);
-                            self.recorded.push_back(output);
-                        }
-                        recorder.input(dispatcher, now, &input);
-                    }
+                    self.recording.turned(dispatcher, now, &input);
                     dispatcher.handle_input(now, input);
                 }
             }
@@ -470,18 +481,14 @@ impl<O: Outbox> EventLoop<O> {
             return Flow::GoOn;
         }
         self.deadlines.is_after_timeout = true;
-        if let Some(recorder) = &mut self.recorder {
-            recorder.timeout(now, deadline);
-        }
+        self.recording.timeout(now, deadline);
         dispatcher.handle_timeout(now);
         self.carry_out(dispatcher)
     }
 
     fn input(&mut self, dispatcher: &mut Dispatcher, input: Input<'_>) -> Flow {
         let now = self.kernel.now();
-        if let Some(recorder) = &mut self.recorder {
-            recorder.input(dispatcher, now, &input);
-        }
+        self.recording.input(dispatcher, now, &input);
         dispatcher.handle_input(now, input);
         self.carry_out(dispatcher)
     }
@@ -489,7 +496,7 @@ impl<O: Outbox> EventLoop<O> {
     /// Does everything that the dispatcher asks for. Answers go to the dispatcher later, so that there is no recursion.
     fn carry_out(&mut self, dispatcher: &mut Dispatcher) -> Flow {
         let mut flow = Flow::GoOn;
-        while let Some(output) = self.next_output(dispatcher) {
+        while let Some(output) = self.recording.next_output(dispatcher) {
             if let Some(watchers) = self.served.as_mut().and_then(Served::watchers) {
                 watchers.trace_output(dispatcher, &output);
             }
@@ -506,7 +513,7 @@ impl<O: Outbox> EventLoop<O> {
                 Output::CloseDatagram(query) => self.sockets.close_query(query),
                 Output::Store(request, what) => {
                     if matches!(what, StoreRequest::Commit(_)) {
-                        self.outbox_rest_end = std::time::Instant::now() + OUTBOX_REST;
+                        self.woken.let_outbox_rest();
                     }
                     self.overview().for_each(|overview| overview.note_request(request, &what));
                     self.outbox.submit(request, what);
@@ -522,24 +529,8 @@ impl<O: Outbox> EventLoop<O> {
                 Output::Drained => flow = Flow::Drained,
             }
         }
-        if let Some(recorder) = &mut self.recorder {
-            recorder.settle(dispatcher, self.kernel.now());
-            if flow == Flow::Drained {
-                recorder.finish();
-            }
-        }
+        self.recording.settle(dispatcher, self.kernel.now(), flow == Flow::Drained);
         flow
-    }
-
-    fn next_output(&mut self, dispatcher: &mut Dispatcher) -> Option<Output> {
-        if let Some(output) = self.recorded.pop_front() {
-            return Some(output);
-        }
-        let output = dispatcher.poll_output()?;
-        if let Some(recorder) = &mut self.recorder {
-            recorder.output(dispatcher, &output);
-        }
-        Some(output)
     }
 }
 

@@ -166,7 +166,7 @@ impl<O: Outbox> EventLoop<O> {
             dispatcher,
             is_store_alive: self.outbox.is_alive(),
             is_stopping: self.stop_asked_at.is_some(),
-            log_lines_lost: self.log.lost_lines(),
+            log_lines_lost: self.sources.log.lost_lines(),
         };
         let now = Instant::now();
         let Served { overview, monitor, control, receptionist } = served;

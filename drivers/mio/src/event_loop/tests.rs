@@ -229,7 +229,7 @@ fn a_signal_opens_the_log_again_and_another_reads_the_system_too() {
     // It is not time for a look yet, so that only the order can have it read.
     std::fs::write(scene.directory.path().join("hosts"), "192.0.2.4 relay.example\n").unwrap();
     assert!(scene.reopens_log_on(Signal::Hangup));
-    assert!(scene.event_loop.system.read(Occasion::Schedule).hosts.is_none(), "it was read already");
+    assert!(scene.event_loop.sources.system.read(Occasion::Schedule).hosts.is_none(), "it was read already");
 }
 
 #[test]
@@ -293,14 +293,14 @@ fn files_that_this_process_writes_itself_are_looked_at_now_and_then() {
     let mut scene = Scene::settled();
     let (mut change, _changes) = scene.changes();
     // As if a commit had only just begun.
-    scene.event_loop.outbox_rest_end = std::time::Instant::now() + PATIENCE;
+    scene.event_loop.woken.outbox_rest_end = std::time::Instant::now() + PATIENCE;
     for _ in 0..3 {
         change.write_all(b"!").unwrap();
         scene.iterate();
     }
     assert_eq!(scene.event_loop.outbox.touches, 0);
     assert!(scene.wait().is_some_and(|wait| !wait.is_zero() && wait <= PATIENCE));
-    scene.event_loop.outbox_rest_end = std::time::Instant::now();
+    scene.event_loop.woken.outbox_rest_end = std::time::Instant::now();
     assert_eq!(scene.wait(), Some(Duration::ZERO));
     scene.iterate();
     assert_eq!(scene.event_loop.outbox.touches, 1);
@@ -310,6 +310,6 @@ fn files_that_this_process_writes_itself_are_looked_at_now_and_then() {
 #[test]
 fn the_loop_waits_no_longer_than_until_the_next_look_at_the_system() {
     let scene = Scene::settled();
-    let left = scene.event_loop.system.next_look() - std::time::Instant::now();
+    let left = scene.event_loop.sources.system.next_look() - std::time::Instant::now();
     assert!(scene.wait().is_some_and(|wait| wait <= left));
 }

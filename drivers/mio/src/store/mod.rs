@@ -12,6 +12,7 @@
 mod ages;
 mod apart;
 mod blob;
+mod board;
 mod busy;
 mod commit;
 mod create;

@@ -4,9 +4,8 @@ use std::collections::VecDeque;
 use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::AsRawFd as _;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -15,9 +14,9 @@ use mio::event::Source as _;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token, Waker};
 
+use super::board::Board;
 use super::busy::CancelToken;
 use super::database::Database;
-use super::pulse::Pulse;
 use super::read_ahead::{Availability, ReadAhead, ReadJob, ReadOutput};
 use super::submission::SubmitError;
 use super::watch::Watch;
@@ -69,12 +68,8 @@ pub(crate) struct StoreHandle {
     ready: VecDeque<Reply>,
     /// What has become of messages that were handed over.
     submitted: VecDeque<Submitted>,
-    /// How many jobs the thread has not begun.
-    waiting: Arc<AtomicUsize>,
-    changed: Arc<AtomicBool>,
+    board: Board,
     cancel: CancelToken,
-    pulse: Pulse,
-    ages: Arc<Mutex<Option<Arc<Ages>>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -125,22 +120,10 @@ impl StoreHandle {
         let watch = Watch::new(database.path());
         let (jobs, incoming) = channel();
         let (outgoing, answers) = channel();
-        let changed = Arc::new(AtomicBool::new(false));
         let cancel = database.cancel_token();
         let read_ahead = ReadAhead::new(database.pool.clone());
-        let waiting = Arc::new(AtomicUsize::new(0));
-        let pulse = Pulse::new();
-        let ages = Arc::default();
-        let worker = Worker {
-            database,
-            answers: outgoing,
-            waiting: Arc::clone(&waiting),
-            changed: Arc::clone(&changed),
-            waker,
-            pulse: pulse.clone(),
-            ages: Arc::clone(&ages),
-            read_patience,
-        };
+        let board = Board::new();
+        let worker = Worker { database, answers: outgoing, board: board.clone(), waker, read_patience };
         let last_words = WakeAtEnd(Arc::clone(&worker.waker));
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || {
             // Dropped after the worker, even in a panic, so that its end of the channel is closed when the loop wakes.
@@ -155,11 +138,8 @@ impl StoreHandle {
             read_ahead,
             ready: VecDeque::new(),
             submitted: VecDeque::new(),
-            waiting,
-            changed,
+            board,
             cancel,
-            pulse,
-            ages,
             thread: Some(thread),
         })
     }
@@ -203,7 +183,7 @@ impl StoreHandle {
 
     /// Lets the thread read data that will be requested later, if it has nothing else to do.
     fn send_read_ahead(&mut self) {
-        if self.waiting.load(Ordering::Acquire) == 0
+        if !self.board.is_waited_for()
             && let Some(job) = self.read_ahead.next_job_ahead(Instant::now())
         {
             self.send(Job::Read(job));
@@ -220,7 +200,7 @@ impl StoreHandle {
     fn send(&self, job: Job) {
         if let Some(jobs) = &self.jobs {
             if job.is_waited_for() {
-                self.waiting.fetch_add(1, Ordering::AcqRel);
+                self.board.add_waiting();
             }
             // If the thread is gone, `poll_reply` finds that out.
             let _ = jobs.send(job);
@@ -306,7 +286,7 @@ impl Outbox for StoreHandle {
     }
 
     fn ages(&self) -> Option<Arc<Ages>> {
-        self.ages.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.board.ages()
     }
 
     fn put_in(&mut self, id: SubmissionId, submission: Box<Submission>, until: Instant) {
@@ -325,13 +305,13 @@ impl Outbox for StoreHandle {
 
     fn is_alive(&self) -> bool {
         let has_ended = self.thread.as_ref().is_none_or(JoinHandle::is_finished);
-        !has_ended && self.pulse.age() < JOB_LIMIT
+        !has_ended && self.board.job_age() < JOB_LIMIT
     }
 
     /// Returns whether another process was found to have written to the database since the last call. Writes of this
     /// connection do not count.
     fn take_changed(&mut self) -> bool {
-        self.changed.swap(false, Ordering::AcqRel)
+        self.board.take_changed()
     }
 
     /// Waits until everything that was submitted is done, or has failed because the database is locked, and closes the
@@ -379,11 +359,8 @@ impl Drop for WakeAtEnd {
 struct Worker {
     database: Database,
     answers: Sender<Answer>,
-    waiting: Arc<AtomicUsize>,
-    changed: Arc<AtomicBool>,
+    board: Board,
     waker: Arc<Waker>,
-    pulse: Pulse,
-    ages: Arc<Mutex<Option<Arc<Ages>>>>,
     read_patience: Duration,
 }
 
@@ -395,7 +372,7 @@ impl Worker {
         let mut next_prune = Instant::now() + PRUNE_INTERVAL;
         loop {
             if taken.is_none() {
-                self.pulse.rest();
+                self.board.rest();
                 // Not as a job, because it may take long with a long faillog; the event loop can interrupt it.
                 if !self.database.is_indexed && next_index <= Instant::now() {
                     self.database.prepare_index();
@@ -406,9 +383,9 @@ impl Worker {
                     next_tables = Instant::now() + INDEX_PAUSE;
                 }
                 if next_prune <= Instant::now() {
-                    self.pulse.begin();
+                    self.board.begin_job();
                     self.database.prune();
-                    self.pulse.rest();
+                    self.board.rest();
                     next_prune = Instant::now() + PRUNE_INTERVAL;
                 }
             }
@@ -420,7 +397,7 @@ impl Worker {
                 },
                 (None, None) => self.begin(jobs.recv_timeout(PRUNE_INTERVAL)),
             };
-            self.pulse.begin();
+            self.board.begin_job();
             match job {
                 Ok(Job::Request(id, request)) => match self.answer(id, request, jobs) {
                     ControlFlow::Continue(next) => taken = next,
@@ -460,10 +437,10 @@ impl Worker {
     /// Counts a job that begins as no longer waiting.
     fn begin<E>(&self, job: Result<Job, E>) -> Result<Job, E> {
         if job.as_ref().is_ok_and(Job::is_waited_for) {
-            self.waiting.fetch_sub(1, Ordering::AcqRel);
+            self.board.end_waiting();
         }
         if job.is_ok() {
-            self.pulse.begin();
+            self.board.begin_job();
         }
         job
     }
@@ -511,7 +488,7 @@ impl Worker {
 
     /// Reads mail data until other requests have waited for too long, or the process wants to end.
     fn read(&mut self, job: ReadJob) -> Result<ReadOutput, StoreError> {
-        let Self { database, answers, waiting, waker, read_patience, .. } = self;
+        let Self { database, answers, board, waker, read_patience } = self;
         let (began, cancel) = (Instant::now(), database.cancel_token());
         let patience =
             if job.least_octets > 0 { *read_patience } else { (*read_patience).min(AHEAD_PATIENCE) };
@@ -521,7 +498,7 @@ impl Worker {
             // If the handle is gone, sending the last part fails too, and ends the thread.
             let _ = answers.send(Answer::Data(job, Ok(part)));
             wake(waker);
-            let is_waited_for = waiting.load(Ordering::Acquire) > 0 && began.elapsed() >= patience;
+            let is_waited_for = board.is_waited_for() && began.elapsed() >= patience;
             let must_end = cancel.is_cancelled() || (is_waited_for && octets >= job.offset);
             if must_end { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })
@@ -530,7 +507,7 @@ impl Worker {
     fn look_at_ages(&mut self) {
         // If they cannot be read now, those from before are the best that is known.
         if let Some(found) = self.database.ages() {
-            *self.ages.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(found));
+            self.board.show_ages(found);
             // Somebody may wait for it.
             self.wake();
         }
@@ -546,7 +523,7 @@ impl Worker {
         };
         if result.is_ok() {
             // It is not the dispatcher that has written it.
-            self.changed.store(true, Ordering::Release);
+            self.board.note_change();
         }
         // If the handle is gone, nobody waits for it.
         let _ = self.answers.send(Answer::Submitted((id, result)));
@@ -555,7 +532,7 @@ impl Worker {
 
     fn look(&mut self) {
         if self.database.look_for_change() {
-            self.changed.store(true, Ordering::Release);
+            self.board.note_change();
             self.wake();
         }
     }
