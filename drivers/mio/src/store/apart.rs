@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use cmail_delivery::outbox::{Commit, Committed, MailId, Refused};
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::database::{Database, version};
+use super::database::Database;
 use super::error::trouble;
 use super::verdicts::{record_each, refuse, unreadable_mail, verdicts};
 
@@ -71,9 +71,9 @@ impl Database {
     }
 
     fn commit_part(&mut self, verdicts: &[Commit]) -> rusqlite::Result<Committed> {
-        let generation = self.generation;
+        let version = self.version;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let version = version(&transaction, generation)?;
+        let version = version.within(&transaction)?;
         let recorded = record_each(&transaction, verdicts, &self.fingerprints, version, &mut self.ledger)?;
         transaction.commit()?;
         Ok(recorded)

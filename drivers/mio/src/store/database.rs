@@ -1,6 +1,6 @@
 //! One connection to the master database.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::busy::{BUSY_TIMEOUT, CancelToken, interruptibly, wait_for_locks};
+use super::data_version::DataVersion;
 use super::database_file::DatabaseFile;
 use super::digests::Digests;
 use super::envelopes;
@@ -16,12 +17,11 @@ use super::error::{OpenError, needs_new_connection, store_error};
 use super::fingerprints::{FingerprintList, Fingerprints};
 use super::flights::FlightTable;
 use super::holds;
-use super::journal::{
-    DatabaseWarning, LogFiles, has_write_ahead_log, may_roll_back, rollback_journal, write_ahead_log,
-};
+use super::journal::{DatabaseWarning, has_write_ahead_log, may_roll_back, rollback_journal};
 use super::ledger::{Ledger, LedgerSettings};
 use super::line_notes::LineNotes;
 use super::lock::DatabaseLock;
+use super::open_files::OpenFiles;
 use super::orders;
 use super::pool::Pool;
 use super::pruner::Pruner;
@@ -49,16 +49,9 @@ const CREATE_INDEX: &str = "CREATE INDEX IF NOT EXISTS dispatch_faillog_mail ON 
 pub(crate) struct Database {
     /// Declared before the file, because it must be closed first.
     pub(super) connection: Connection,
-    file: Arc<DatabaseFile>,
-    /// For large messages.
-    pub(super) pool: Pool,
-    /// Whether the index of the faillog is known to exist.
-    pub(super) is_indexed: bool,
-    /// Whether the tables of orders, and of what senders want, are known to exist.
-    pub(super) has_order_tables: bool,
-    must_reopen: bool,
-    /// The files of the write-ahead log, once the database is known to have one.
-    log: Option<LogFiles>,
+    files: OpenFiles,
+    pub(super) large: LargeMessages,
+    pub(super) additions: Additions,
     pub(super) uncheckpointed: Uncheckpointed,
     pub(super) ledger: Ledger,
     pub(super) pruner: Pruner,
@@ -66,12 +59,37 @@ pub(crate) struct Database {
     pub(super) line_notes: LineNotes,
     /// The rows that are being worked on, as they were when they were read.
     pub(super) fingerprints: Fingerprints,
-    /// The digests of messages that were compared.
+    pub(super) version: DataVersion,
+    patience: Patience,
+}
+
+/// What is kept of large messages.
+#[derive(Debug, Default)]
+pub(super) struct LargeMessages {
+    pub(super) pool: Pool,
+    /// The digests of those that were compared.
     pub(super) digests: Digests,
-    /// How often the database was reopened: data versions of different connections cannot be compared.
-    pub(super) generation: i64,
-    /// The data version that was seen last.
-    seen_version: i64,
+}
+
+/// What the daemon adds to the schema, as far as it is known to exist.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Additions {
+    /// The index of the faillog.
+    pub(super) is_indexed: bool,
+    /// The tables of orders, and of what senders want.
+    pub(super) has_order_tables: bool,
+}
+
+impl Additions {
+    fn of(connection: &Connection) -> rusqlite::Result<Self> {
+        let has_order_tables = has_order_tables(connection)? && envelopes::exists(connection)?;
+        Ok(Self { is_indexed: has_index(connection)?, has_order_tables })
+    }
+}
+
+/// How long, and until which request to end, a connection waits for locks.
+#[derive(Clone, Debug)]
+struct Patience {
     busy_timeout: Duration,
     cancel: CancelToken,
 }
@@ -83,8 +101,8 @@ impl Database {
     pub(crate) fn open(file: Arc<DatabaseFile>, patience: Duration) -> Result<Self, OpenError> {
         let mut database = Self::open_with(file, patience, CancelToken::default())?;
         database.warn_of_log();
-        database.busy_timeout = BUSY_TIMEOUT;
-        wait_for_locks(&mut database.connection, BUSY_TIMEOUT, database.cancel.clone())
+        database.patience.busy_timeout = BUSY_TIMEOUT;
+        wait_for_locks(&mut database.connection, BUSY_TIMEOUT, database.patience.cancel.clone())
             .map_err(|error| OpenError::from_sqlite(database.path(), &error))?;
         Ok(database)
     }
@@ -102,44 +120,34 @@ impl Database {
         if connection.is_readonly(rusqlite::MAIN_DB).map_err(failed)? {
             return Err(OpenError::ReadOnly(path.to_path_buf()));
         }
-        let is_indexed = has_index(&connection).map_err(failed)?;
-        let has_order_tables = has_order_tables(&connection)
-            .and_then(|has_them| Ok(has_them && envelopes::exists(&connection)?))
-            .map_err(failed)?;
-        let seen_version = data_version(&connection).map_err(failed)?;
-        let has_log = has_write_ahead_log(&connection).map_err(failed)?;
-        let log = has_log.then(|| LogFiles::of(path)).flatten();
+        let additions = Additions::of(&connection).map_err(failed)?;
+        let version = DataVersion::of(&connection).map_err(failed)?;
+        let files = OpenFiles::of(Arc::clone(&file), &connection).map_err(failed)?;
         Ok(Self {
             connection,
-            file,
-            pool: Pool::default(),
-            is_indexed,
-            has_order_tables,
-            must_reopen: false,
-            log,
+            files,
+            large: LargeMessages::default(),
+            additions,
             uncheckpointed: Uncheckpointed::default(),
             ledger: Ledger::default(),
             pruner: Pruner::default(),
             flights: FlightTable::default(),
             line_notes: LineNotes::default(),
             fingerprints: Fingerprints::default(),
-            digests: Digests::default(),
-            generation: 0,
-            seen_version,
-            busy_timeout,
-            cancel,
+            version,
+            patience: Patience { busy_timeout, cancel },
         })
     }
 
     fn warn_of_log(&self) {
-        if self.log.is_some() {
+        if self.files.has_log() {
             log::warn!("{}", DatabaseWarning::WriteAheadLog { path: self.path().to_path_buf() });
         }
     }
 
     /// Returns the token that ends all waits of this connection for locks.
     pub(super) fn cancel_token(&self) -> CancelToken {
-        self.cancel.clone()
+        self.patience.cancel.clone()
     }
 
     /// Notes from now on which lines of the configuration hold mail, so that what they have held is released once they are gone.
@@ -154,14 +162,14 @@ impl Database {
 
     /// Returns the canonical path of the file.
     pub(crate) fn path(&self) -> &Path {
-        self.file.path()
+        self.files.path()
     }
 
     /// Makes sure that the connection uses the files that have the names now. Files that were moved away are not written to
     /// any more, because other programs no longer see them.
     pub(super) fn ensure_open(&mut self) -> Result<(), StoreError> {
-        if let Some(lost) = self.loss() {
-            if !self.must_reopen {
+        if let Some(lost) = self.files.loss() {
+            if !self.files.must_reopen() {
                 log::error!(
                     "{} was removed or replaced while the daemon used it, so the daemon reopens the database {}; restart \
                      all other programs that use it",
@@ -169,52 +177,30 @@ impl Database {
                     self.path().display()
                 );
             }
-            self.must_reopen = true;
+            self.files.require_reopening();
             self.uncheckpointed.note_loss();
         }
-        if self.must_reopen {
+        if self.files.must_reopen() {
             self.reopen()
                 .map_err(|error| StoreError { trouble: StoreTrouble::Other, text: error.to_string() })?;
         }
         if self.uncheckpointed.is_lost() {
             self.replay().map_err(|error| self.failed("record again what was recorded in", &error))?;
         }
-        // Another program may switch to a write-ahead log at any time.
-        if self.log.is_none() && has_write_ahead_log(&self.connection).is_ok_and(|has_log| has_log) {
-            self.log = LogFiles::of(self.path());
-        }
+        self.files.look_for_log(&self.connection);
         Ok(())
-    }
-
-    /// Returns the path of a file that this connection uses but that was removed or replaced, if there is one.
-    fn loss(&self) -> Option<PathBuf> {
-        let path = self.path();
-        if !self.file.is_in_place() {
-            return Some(path.to_path_buf());
-        }
-        self.log.and_then(|log| log.loss(path))
     }
 
     fn reopen(&mut self) -> Result<(), OpenError> {
         self.let_go()?;
-        let file = if self.file.is_in_place() {
-            Arc::clone(&self.file)
-        } else {
-            let path = self.path();
-            // SQLite would play the log into the other database.
-            if self.log.is_some_and(|log| log.has_content(path)) {
-                return Err(OpenError::ForeignLog(write_ahead_log(path)));
-            }
-            let file = DatabaseFile::open(path)?;
-            file.lock()?;
-            Arc::new(file)
-        };
-        let mut fresh = Self::open_with(file, self.busy_timeout, self.cancel.clone())?;
+        let file = self.files.find_again()?;
+        let Patience { busy_timeout, cancel } = self.patience.clone();
+        let mut fresh = Self::open_with(file, busy_timeout, cancel)?;
         fresh.warn_of_log();
-        fresh.generation = self.generation.wrapping_add(1);
+        fresh.version = fresh.version.reopened(self.version);
         fresh.fingerprints = std::mem::take(&mut self.fingerprints);
         fresh.uncheckpointed = std::mem::take(&mut self.uncheckpointed);
-        fresh.pool = self.pool.clone();
+        fresh.large.pool = self.large.pool.clone();
         fresh.ledger = self.ledger.renewed();
         *self = fresh;
         Ok(())
@@ -223,7 +209,7 @@ impl Database {
     /// Closes the connection before the next one is opened: within a process, SQLite lets connections to one file share the
     /// index of its log. A connection to an empty database in memory takes its place until then.
     fn let_go(&mut self) -> Result<(), OpenError> {
-        let failed = |error: rusqlite::Error| OpenError::from_sqlite(self.file.path(), &error);
+        let failed = |error: rusqlite::Error| OpenError::from_sqlite(self.files.path(), &error);
         let nothing = Connection::open_in_memory().map_err(failed)?;
         self.keep_lost_log_out();
         drop(std::mem::replace(&mut self.connection, nothing));
@@ -233,7 +219,7 @@ impl Database {
     /// Keeps SQLite from copying a lost log into the database when the connection is closed: other programs may have written
     /// to the database since, and to a new log, which SQLite would delete.
     fn keep_lost_log_out(&self) {
-        if self.loss().is_some()
+        if self.files.loss().is_some()
             && let Err(error) =
                 self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
         {
@@ -246,22 +232,21 @@ impl Database {
 
     /// Records again what was only in a lost log.
     fn replay(&mut self) -> rusqlite::Result<()> {
-        let generation = self.generation;
+        let version = self.version;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let version = version(&transaction, generation)?;
+        let version = version.within(&transaction)?;
         self.uncheckpointed.replay(&transaction, version)?;
         transaction.commit()?;
-        self.uncheckpointed.note_replay(self.log.is_some());
+        self.uncheckpointed.note_replay(self.files.has_log());
         Ok(())
     }
 
     /// Remembers what was recorded, until the log is copied into the database.
     pub(super) fn remember(&mut self, commit: Commit, fingerprints: FingerprintList) {
-        if self.log.is_none() {
+        if !self.files.has_log() {
             return;
         }
-        let version = self.seen_version ^ (self.generation << 32);
-        self.uncheckpointed.push(commit, fingerprints, version);
+        self.uncheckpointed.push(commit, fingerprints, self.version.seen());
         if let Err(error) = self.uncheckpointed.checkpoint(&self.connection) {
             log::debug!(
                 "cannot copy the write-ahead log into the database {}: {error}",
@@ -272,17 +257,19 @@ impl Database {
 
     /// Translates an error of a request; `task` completes "cannot …".
     pub(super) fn failed(&mut self, task: &str, error: &rusqlite::Error) -> StoreError {
-        self.must_reopen |= needs_new_connection(error);
-        store_error(&self.connection, self.file.path(), task, error)
+        if needs_new_connection(error) {
+            self.files.require_reopening();
+        }
+        store_error(&self.connection, self.files.path(), task, error)
     }
 
     /// Creates the index of the faillog if it is missing, or warns that it will be created later. The index only saves time.
     pub(super) fn prepare_index(&mut self) {
-        if !self.is_indexed {
+        if !self.additions.is_indexed {
             log::info!("creating an index of the faillog in the database {}", self.path().display());
         }
         if let Err(error) = self.ensure_index()
-            && !self.cancel.is_cancelled()
+            && !self.patience.cancel.is_cancelled()
         {
             let path = self.path().display();
             log::warn!("cannot create an index in the database {path}, trying again later: {error}");
@@ -292,11 +279,11 @@ impl Database {
     /// Creates the index of the faillog if it is missing. With a long faillog this takes long, so it stops, and changes
     /// nothing, as soon as the [token](Self::cancel_token) is cancelled.
     pub(super) fn ensure_index(&mut self) -> rusqlite::Result<()> {
-        if !self.is_indexed {
-            interruptibly(&mut self.connection, &self.cancel, |connection| {
+        if !self.additions.is_indexed {
+            interruptibly(&mut self.connection, &self.patience.cancel, |connection| {
                 connection.execute_batch(CREATE_INDEX)
             })?;
-            self.is_indexed = true;
+            self.additions.is_indexed = true;
         }
         Ok(())
     }
@@ -312,8 +299,8 @@ impl Database {
             },
         );
         match created {
-            Ok(()) => self.has_order_tables = true,
-            Err(error) if self.cancel.is_cancelled() => drop(error),
+            Ok(()) => self.additions.has_order_tables = true,
+            Err(error) if self.patience.cancel.is_cancelled() => drop(error),
             Err(error) => log::warn!(
                 "cannot create the tables that people and programs write (dispatch_orders, dispatch_holds, dispatch_state, dispatch_envelope) \
                  in the database {}, trying again later: {error}; until then no order can be given",
@@ -325,22 +312,22 @@ impl Database {
     /// Returns the data version for the core, and notes it as seen. Within an open read transaction, it is that of the
     /// transaction.
     pub(super) fn see_version(&mut self) -> rusqlite::Result<i64> {
-        self.seen_version = data_version(&self.connection)?;
+        self.version.see(&self.connection)?;
         self.version()
     }
 
     /// Returns the data version, within an open transaction.
     pub(super) fn version(&self) -> rusqlite::Result<i64> {
-        version(&self.connection, self.generation)
+        self.version.within(&self.connection)
     }
 
     /// Looks whether another connection has written since the last look.
     pub(super) fn look_for_change(&mut self) -> bool {
-        let (before, generation) = (self.seen_version, self.generation);
+        let before = self.version;
         if self.ensure_open().is_err() {
             return false;
         }
-        self.see_version().is_ok() && (self.seen_version != before || self.generation != generation)
+        self.see_version().is_ok() && self.version != before
     }
 }
 
@@ -428,15 +415,6 @@ pub(super) fn has_order_tables(connection: &Connection) -> rusqlite::Result<bool
              LIMIT 1 OFFSET 3",
         )?
         .exists([])
-}
-
-/// Returns a number that changes whenever another connection has written, or the database was reopened.
-pub(super) fn version(connection: &Connection, generation: i64) -> rusqlite::Result<i64> {
-    Ok((generation << 32) ^ data_version(connection)?)
-}
-
-fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
-    connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
 }
 
 #[cfg(test)]

@@ -154,7 +154,7 @@ impl Deputy {
         let mut database = Database::open_with(Arc::new(file), BUSY_TIMEOUT, CancelToken::default())
             .map_err(ReadError::from)?;
         database.keep_ledger(ledger);
-        if !database.has_order_tables {
+        if !database.additions.has_order_tables {
             database.prepare_orders();
         }
         Ok(Some(Self { database, _lock: lock }))

@@ -14,7 +14,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::busy::{allow_interruption, forbid_interruption};
 use super::commit::{compose_bounces, record};
-use super::database::{Database, version};
+use super::database::{Database, LargeMessages};
 use super::error::{advice, trouble};
 use super::fingerprints::Compared;
 use super::flights;
@@ -72,7 +72,7 @@ impl Database {
             if database.has_other_data(job.id)? {
                 return Ok(ReadOutput { chunks: Vec::new(), follows: Follows::EndOfData });
             }
-            messages::run_read_job(&database.connection, &database.pool, job, hand_over)
+            messages::run_read_job(&database.connection, &database.large.pool, job, hand_over)
         });
         output.map_err(|error| self.failed("read mail data from", &error))
     }
@@ -81,7 +81,7 @@ impl Database {
         self.in_read_transaction(|database| {
             let (mut found, mut taken) = (Scan::default(), Vec::new());
             if let Some(first) = after.next_id() {
-                found = scan::scan(&database.connection, first, limit, database.is_indexed)?;
+                found = scan::scan(&database.connection, first, limit, database.additions.is_indexed)?;
                 if stuck::exists(&database.connection)? {
                     let last = match found.next {
                         Some(Cursor::After(last)) => last,
@@ -105,9 +105,9 @@ impl Database {
         self.in_read_transaction(|database| {
             let ids = database.untaken(ids)?;
             let version = database.version()?;
-            database.digests.turn_to(version);
+            database.large.digests.turn_to(version);
             let read = |database: &mut Self, ids: &[MailId]| {
-                let Self { connection, pool, digests, .. } = database;
+                let Self { connection, large: LargeMessages { pool, digests }, .. } = database;
                 messages::claim(connection, pool, digests, ids, limit, recipients)
             };
             let ((transactions, left_over, fingerprints), unreadable) =
@@ -121,7 +121,7 @@ impl Database {
         self.in_read_transaction(|database| {
             let octets = match database.has_other_data(id)? {
                 true => Bytes::new(),
-                false => messages::read_data(&database.connection, &database.pool, id, offset, limit)?,
+                false => messages::read_data(&database.connection, &database.large.pool, id, offset, limit)?,
             };
             Ok(StoreReply::Data(octets))
         })
@@ -130,9 +130,9 @@ impl Database {
     fn read_failed(&mut self, ids: &[MailId], original_limit_octets: u64) -> rusqlite::Result<StoreReply> {
         self.in_read_transaction(|database| {
             let version = database.version()?;
-            database.digests.turn_to(version);
+            database.large.digests.turn_to(version);
             let read = |database: &mut Self, ids: &[MailId]| {
-                let Self { connection, pool, digests, .. } = database;
+                let Self { connection, large: LargeMessages { pool, digests }, .. } = database;
                 messages::read_failed(connection, pool, digests, ids, original_limit_octets)
             };
             let ((messages, left_over, fingerprints), unreadable) =
@@ -170,14 +170,15 @@ impl Database {
             self.line_notes.committed(terms.rules().hold_lines);
         }
         self.in_read_transaction(|database| {
-            orders::read(&database.connection, known, terms, database.is_indexed).map(StoreReply::Orders)
+            orders::read(&database.connection, known, terms, database.additions.is_indexed)
+                .map(StoreReply::Orders)
         })
     }
 
     /// Notes the lines that hold mail, if they are others than before.
     fn note_hold_lines(&mut self, terms: &RetryTerms) -> rusqlite::Result<()> {
         let lines = terms.rules().hold_lines;
-        if !self.has_order_tables || !self.line_notes.are_outdated(lines) {
+        if !self.additions.has_order_tables || !self.line_notes.are_outdated(lines) {
             return Ok(());
         }
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -221,7 +222,7 @@ impl Database {
 
     fn carry_out(&mut self, step: &OrderStep) -> rusqlite::Result<StoreReply> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let carried_out = orders::carry_out(&transaction, step, &mut self.ledger, self.is_indexed)
+        let carried_out = orders::carry_out(&transaction, step, &mut self.ledger, self.additions.is_indexed)
             .and_then(|carried_out| transaction.commit().map(|()| carried_out));
         if carried_out.is_err() {
             self.ledger.forget();
@@ -231,7 +232,7 @@ impl Database {
 
     /// Reads everything of a mail, to find out whether it can be read.
     fn read_all(&self, id: MailId) -> rusqlite::Result<()> {
-        messages::read_all(&self.connection, &self.pool, id)
+        messages::read_all(&self.connection, &self.large.pool, id)
     }
 
     /// Returns the ids without mail that a server has taken.
@@ -353,7 +354,7 @@ impl Database {
         if self.ensure_open().is_err() {
             return;
         }
-        let Self { connection, ledger, pruner, has_order_tables, .. } = self;
+        let Self { connection, ledger, pruner, additions, .. } = self;
         let mut within_transaction = |act: &mut dyn FnMut(&Connection) -> rusqlite::Result<()>| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             act(&transaction)?;
@@ -365,7 +366,7 @@ impl Database {
         }
         let oldest = ledger.oldest();
         // Its tables may be in trouble that does not concern the ledger.
-        let pruned = pruned.and(if *has_order_tables {
+        let pruned = pruned.and(if additions.has_order_tables {
             within_transaction(&mut |connection| pruner.prune(connection, oldest))
         } else {
             Ok(())
@@ -378,9 +379,9 @@ impl Database {
     pub(super) fn commit_together(&mut self, commit: &Commit) -> rusqlite::Result<Committed> {
         // Before the database is locked, because large originals take time.
         let bounces = compose_bounces(commit);
-        let generation = self.generation;
+        let version = self.version;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let version = version(&transaction, generation)?;
+        let version = version.within(&transaction)?;
         let mut recorded =
             record(&transaction, commit, bounces, &self.fingerprints, version, &mut self.ledger)?;
         recorded.is_unmarked = !self.flights.note(&transaction, &commit.flights, &mut self.ledger)?;

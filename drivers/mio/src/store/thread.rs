@@ -121,7 +121,7 @@ impl StoreHandle {
         let (jobs, incoming) = channel();
         let (outgoing, answers) = channel();
         let cancel = database.cancel_token();
-        let read_ahead = ReadAhead::new(database.pool.clone());
+        let read_ahead = ReadAhead::new(database.large.pool.clone());
         let board = Board::new();
         let worker = Worker { database, answers: outgoing, board: board.clone(), waker, read_patience };
         let last_words = WakeAtEnd(Arc::clone(&worker.waker));
@@ -374,11 +374,11 @@ impl Worker {
             if taken.is_none() {
                 self.board.rest();
                 // Not as a job, because it may take long with a long faillog; the event loop can interrupt it.
-                if !self.database.is_indexed && next_index <= Instant::now() {
+                if !self.database.additions.is_indexed && next_index <= Instant::now() {
                     self.database.prepare_index();
                     next_index = Instant::now() + INDEX_PAUSE;
                 }
-                if !self.database.has_order_tables && next_tables <= Instant::now() {
+                if !self.database.additions.has_order_tables && next_tables <= Instant::now() {
                     self.database.prepare_orders();
                     next_tables = Instant::now() + INDEX_PAUSE;
                 }

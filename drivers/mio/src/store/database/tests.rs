@@ -190,7 +190,7 @@ fn an_index_is_created_unless_the_connection_is_cancelled() {
     let index = "SELECT count(*) FROM sqlite_schema WHERE name = 'dispatch_faillog_mail'";
     let cancelled = CancelToken::default();
     cancelled.cancel();
-    let file = Arc::clone(&fixture.database.file);
+    let file = fixture.database.files.database();
     let mut database = Database::open_with(file, Duration::ZERO, cancelled).unwrap();
     let error = database.ensure_index().unwrap_err();
     assert_eq!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::OperationInterrupted));
@@ -202,7 +202,7 @@ fn an_index_is_created_unless_the_connection_is_cancelled() {
         .answer(StoreRequest::Commit(Commit { delivered: vec![MailId(1).into()], ..Commit::default() }))
         .unwrap();
     assert_eq!(fixture.number("SELECT count(*) FROM faillog"), 0);
-    fixture.database.is_indexed = false;
+    fixture.database.additions.is_indexed = false;
     fixture.database.ensure_index().unwrap();
     assert_eq!(fixture.number(index), 1);
 }

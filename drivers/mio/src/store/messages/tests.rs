@@ -207,7 +207,7 @@ fn data_is_read_in_pieces_of_any_size() {
             assert!(read == data, "{size} octets in pieces of {limit}");
         }
         let job = ReadJob { id, offset: 3, octets: usize::MAX, least_octets: 0, number: 1 };
-        let (connection, pool) = (&fixture.database.connection, &fixture.database.pool);
+        let (connection, pool) = (&fixture.database.connection, &fixture.database.large.pool);
         let mut parts = Vec::new();
         let last = run_read_job(connection, pool, job, &mut |part| {
             parts.push(part);
