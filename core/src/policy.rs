@@ -10,7 +10,7 @@ use crate::next_hop::{Host, NextHop, Port, Relay, TlsMode};
 use crate::outbox::TRANSACTION_RECIPIENT_LIMIT;
 use crate::settings::Settings;
 use crate::time::Duration;
-use crate::tls::{Identity, TlsPlan, TlsPolicy};
+use crate::tls::TlsPolicy;
 
 /// How mail goes to one destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,8 +39,6 @@ pub struct Policy {
     pub pipelining: bool,
     /// What is needed of TLS.
     pub tls: Arc<TlsPolicy>,
-    /// Who this client says that it is to a relay that asks, where `tls` does not say it.
-    pub identity: Option<Arc<Identity>>,
 }
 
 /// A limit on the transactions that may begin in a time.
@@ -167,17 +165,6 @@ impl Policy {
         is_of_family && self.bind.can_reach(address)
     }
 
-    /// Returns what is needed of TLS at a host of a next hop, and the terms on which it begins.
-    pub fn tls_plan(&self, next_hop: &NextHop, host: &Host) -> TlsPlan {
-        match (next_hop, &self.identity) {
-            (NextHop::Relay(_), Some(_)) if self.tls.identity.is_none() => {
-                TlsPolicy { identity: self.identity.clone(), ..TlsPolicy::clone(&self.tls) }
-                    .plan(next_hop, host)
-            }
-            _ => self.tls.plan(next_hop, host),
-        }
-    }
-
     /// Returns whether connections to any address are possible.
     pub fn permits_some(&self) -> bool {
         self.permits(Ipv4Addr::UNSPECIFIED.into()) || self.permits(Ipv6Addr::UNSPECIFIED.into())
@@ -205,8 +192,8 @@ impl Policy {
     /// Returns whether candidates are the same under another policy, and what is said to them.
     pub(crate) fn has_same_talk(&self, other: &Self) -> bool {
         let talk = |policy: &Self| {
-            let Self { ports, bind, family, padding, pipelining, tls, identity, .. } = policy.clone();
-            (ports, bind, family, padding, pipelining, tls, identity)
+            let Self { ports, bind, family, padding, pipelining, tls, .. } = policy.clone();
+            (ports, bind, family, padding, pipelining, tls)
         };
         talk(self) == talk(other)
     }
@@ -231,7 +218,6 @@ impl Default for Policy {
             padding: 10,
             pipelining: true,
             tls: Arc::default(),
-            identity: None,
         }
     }
 }

@@ -13,7 +13,7 @@ use core::fmt;
 use thiserror::Error;
 
 pub use self::need::{Basis, Lack, Need, Proof, Proved, Requirement, Shortfall};
-pub use self::policy::{Fallback, InsecureMx, Level, TlsPlan, TlsPolicy};
+pub use self::policy::{Client, Fallback, InsecureMx, Level, TlsPlan, TlsPolicy};
 pub use self::terms::{Identity, NamePattern, Pin, Roots, TlsTerms};
 pub use self::tlsa::{Tlsa, TlsaRecord};
 

@@ -290,7 +290,7 @@ impl CandidateSearch {
         }
         let given = self.port.as_slice();
         let ports = if given.is_empty() { &policy.ports } else { given };
-        let plan = Arc::new(policy.tls_plan(next_hop, &host));
+        let plan = Arc::new(policy.tls.plan(next_hop, &host));
         let mut found: VecDeque<Candidate> = route::candidates(&host, &usable, ports, &policy, &plan).into();
         if found.is_empty() && !usable.is_empty() {
             self.host_trouble = Some(HostTrouble::NoUsablePort(host));

@@ -21,7 +21,19 @@ pub struct TlsPolicy {
     /// The groups of key exchange to offer.
     pub groups: Groups,
     /// Who this client says that it is, if the server asks.
-    pub identity: Option<Arc<Identity>>,
+    pub client: Client,
+}
+
+/// Who a client says that it is, and to whom.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Client {
+    /// Nobody.
+    #[default]
+    Nobody,
+    /// This, to relays.
+    ToRelays(Arc<Identity>),
+    /// This, to all servers.
+    ToAll(Arc<Identity>),
 }
 
 /// What is needed of TLS, with what only this level uses.
@@ -87,7 +99,7 @@ impl Default for TlsPolicy {
             least: TlsVersion::V1_2,
             sni: None,
             groups: Groups::default(),
-            identity: None,
+            client: Client::default(),
         }
     }
 }
@@ -129,7 +141,12 @@ impl TlsPolicy {
         if need != Need::Optional {
             terms.least = self.least;
         }
-        terms.identity.clone_from(&self.identity);
+        terms.identity = match (&self.client, next_hop) {
+            (Client::ToAll(identity), _) | (Client::ToRelays(identity), NextHop::Relay(_)) => {
+                Some(Arc::clone(identity))
+            }
+            (Client::ToRelays(_), NextHop::Domain(_) | NextHop::Literal(_)) | (Client::Nobody, _) => None,
+        };
         terms.needs_proof = need.proof().is_some();
         TlsPlan { need, terms: Arc::new(terms) }
     }
@@ -150,6 +167,16 @@ impl TlsPlan {
             ..TlsTerms::clone(&self.terms)
         };
         Self { need, terms: Arc::new(terms) }
+    }
+}
+
+impl Client {
+    /// Returns who it says that it is.
+    pub fn identity(&self) -> Option<&Arc<Identity>> {
+        match self {
+            Self::Nobody => None,
+            Self::ToRelays(identity) | Self::ToAll(identity) => Some(identity),
+        }
     }
 }
 

@@ -94,11 +94,11 @@ impl TlsFiles {
     /// Returns those that these settings need.
     pub fn of(trust_file: Option<&Path>, settings: &Settings) -> Self {
         let mut files = Self { trust_file: trust_file.map(Path::to_owned), ..Self::default() };
-        files.identities.extend(settings.policy.identity.clone());
+        files.identities.extend(settings.policy.tls.client.identity().cloned());
         for choice in settings.destinations.iter().flat_map(|line| &line.choices) {
             let Choice::Tls(policy) = choice else { continue };
             files.verifies_hosts |= matches!(policy.level, Level::Verify(_));
-            files.identities.extend(policy.identity.clone());
+            files.identities.extend(policy.client.identity().cloned());
         }
         files
     }

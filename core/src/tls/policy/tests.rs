@@ -79,3 +79,18 @@ fn records_of_which_none_is_usable_need_encryption_alone() {
     let trouble = crate::tls::CertificateTrouble::UnknownIssuer;
     assert!(plan.need.judge(&Tls::new(TlsVersion::V1_3, Verification::Unverified(trouble))).is_ok());
 }
+
+#[test]
+fn only_relays_see_a_client_that_is_for_relays() {
+    let identity = Arc::new(Identity { certificate: "c".into(), key: "k".into() });
+    let relay = NextHop::Relay(crate::next_hop::Relay { host: host(), port: None, credentials: None });
+    for (client, by_domain, by_relay) in [
+        (Client::Nobody, false, false),
+        (Client::ToRelays(Arc::clone(&identity)), false, true),
+        (Client::ToAll(identity), true, true),
+    ] {
+        let policy = TlsPolicy { client, ..TlsPolicy::default() };
+        let shows = |next_hop| policy.plan(next_hop, &host()).terms.identity.is_some();
+        assert_eq!((shows(&domain()), shows(&relay)), (by_domain, by_relay), "{policy:?}");
+    }
+}

@@ -32,6 +32,7 @@ use cmail_delivery::policy::{LocalAddresses, Policy, PolicyLine};
 use cmail_delivery::retry_rule::RetryRule;
 use cmail_delivery::settings::{ResolverSettings, Settings};
 use cmail_delivery::time::Duration;
+use cmail_delivery::tls::TlsPolicy;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::{self, PemObject as _};
 
@@ -238,8 +239,8 @@ impl Completion<'_> {
         let announce = self.announce(&directives);
         let (resolver, resolver_settings) = self.resolver(&directives);
         let mut destinations = self.policy_lines(&directives.destinations);
-        destinations.extend(self.tls_policies(&directives.tls_policies));
-        let identity_of_client = self.relay_client(&directives.tls_client_cert, &directives.tls_client_key);
+        let client = self.relay_client(&directives.tls_client_cert, &directives.tls_client_key);
+        destinations.extend(self.tls_policies(&directives.tls_policies, &client));
         let socket_of_metrics = metrics.as_ref().and_then(MetricsAddress::path);
         let socket_of_control = database.as_ref().and_then(|database| control.path(database));
         let named = [
@@ -254,7 +255,7 @@ impl Completion<'_> {
         ];
         self.tell_apart(&named, &directives.lines);
         let mut settings = settings(&directives, announce?, resolver_settings, bind, destinations);
-        settings.policy.identity = identity_of_client;
+        settings.policy.tls = TlsPolicy { client, ..TlsPolicy::default() }.into();
         self.check_relays(&settings);
         self.check_policy_lines(&settings);
         Some(Config {

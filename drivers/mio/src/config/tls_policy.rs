@@ -7,7 +7,7 @@ use cmail_delivery::address::Domain;
 use cmail_delivery::destination_pattern::{DestinationPattern, DestinationPatternError};
 use cmail_delivery::io::{Groups, TlsVersion};
 use cmail_delivery::policy::{Choice, PolicyLine};
-use cmail_delivery::tls::{Fallback, Identity, InsecureMx, Level, NamePattern, Pin, TlsPolicy};
+use cmail_delivery::tls::{Client, Fallback, Identity, InsecureMx, Level, NamePattern, Pin, TlsPolicy};
 use thiserror::Error;
 
 use super::directive::Located;
@@ -241,22 +241,26 @@ impl Options {
             "dane" => Level::Dane { otherwise, insecure_mx },
             _ => Level::DaneOnly,
         };
-        let identity = match (certificate, key) {
-            (None, None) => None,
-            (Some(certificate), Some(key)) => Some(Arc::new(Identity { certificate, key })),
+        let client = match (certificate, key) {
+            (None, None) => Client::Nobody,
+            (Some(certificate), Some(key)) => Client::ToAll(Arc::new(Identity { certificate, key })),
             _ => return Err(TlsPolicyError::Half),
         };
-        Ok(TlsPolicy { level, least: least.unwrap_or(TlsVersion::V1_2), sni, groups, identity })
+        Ok(TlsPolicy { level, least: least.unwrap_or(TlsVersion::V1_2), sni, groups, client })
     }
 }
 
 impl Completion<'_> {
-    /// Returns the lines as the core has them.
-    pub(super) fn tls_policies(&mut self, lines: &[TlsPolicyLine]) -> Vec<PolicyLine> {
+    /// Returns the lines as the core has them. Relays of which a line says nothing else see this client.
+    pub(super) fn tls_policies(&mut self, lines: &[TlsPolicyLine], usual: &Client) -> Vec<PolicyLine> {
         let completed = lines.iter().map(|line| {
             let mut policy = line.policy.clone();
-            let identity = policy.identity.take();
-            policy.identity = identity.and_then(|identity| self.client(line.line, DIRECTIVE, &identity));
+            let own = line.policy.client.identity();
+            policy.client = match own.map(|identity| self.client(line.line, DIRECTIVE, identity)) {
+                Some(Some(identity)) => Client::ToAll(identity),
+                Some(None) => Client::Nobody,
+                None => usual.clone(),
+            };
             PolicyLine {
                 destination: line.destination.clone(),
                 choices: vec![Choice::Tls(Arc::new(policy))],
@@ -271,8 +275,8 @@ impl Completion<'_> {
         &mut self,
         certificate: &Option<Located<Box<str>>>,
         key: &Option<Located<Box<str>>>,
-    ) -> Option<Arc<Identity>> {
-        match (certificate, key) {
+    ) -> Client {
+        let identity = match (certificate, key) {
             (None, None) => None,
             (Some(certificate), Some(key)) => {
                 let identity = Identity { certificate: certificate.value.clone(), key: key.value.clone() };
@@ -286,7 +290,8 @@ impl Completion<'_> {
                 self.fail(Some(half.line), "tls_client_key", Reason::HalfClient("tls_client_cert"));
                 None
             }
-        }
+        };
+        identity.map_or(Client::Nobody, Client::ToRelays)
     }
 
     /// Returns an identity by absolute paths, since the daemon leaves its working directory.
@@ -309,7 +314,7 @@ impl Completion<'_> {
 
 /// Returns a policy as it stands on a line, behind the destination.
 pub(super) fn show(policy: &TlsPolicy) -> String {
-    let TlsPolicy { level, least, sni, groups, identity } = policy;
+    let TlsPolicy { level, least, sni, groups, client } = policy;
     let mut words = vec![
         match level {
             Level::None => "none",
@@ -349,7 +354,7 @@ pub(super) fn show(policy: &TlsPolicy) -> String {
     if *groups == Groups::Classic {
         words.push("groups=classic".to_owned());
     }
-    if let Some(identity) = identity {
+    if let Client::ToAll(identity) = client {
         words.extend([format!("cert={}", identity.certificate), format!("key={}", identity.key)]);
     }
     words.join(" ")
