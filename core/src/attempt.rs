@@ -170,6 +170,10 @@ pub enum HostTrouble {
     NoUsableFamily(Host),
     /// None of the ports to try is protected as `tls_policy` says.
     NoUsablePort(Host),
+    /// DNSSEC does not vouch for the MX records of this domain, and DANE is needed.
+    RouteNotSecure(Domain),
+    /// DNSSEC vouches for no TLSA records of the host that can be used, and DANE is needed.
+    NoTlsa(Host),
     /// The name servers failed, in this way.
     DnsFailed(Box<DnsFailure>),
 }
@@ -319,7 +323,14 @@ impl Failure {
             Self::Uncertain(..) => AttemptKind::Uncertain,
             Self::Unreached(unreached) => match (unreached.tried.last(), &unreached.host) {
                 (Some(tried), _) => tried.setback.kind(),
-                (None, Some(HostTrouble::NoUsablePort(_))) => AttemptKind::Tls,
+                (
+                    None,
+                    Some(
+                        HostTrouble::NoUsablePort(_)
+                        | HostTrouble::RouteNotSecure(_)
+                        | HostTrouble::NoTlsa(_),
+                    ),
+                ) => AttemptKind::Tls,
                 (None, _) => AttemptKind::Dns,
             },
             Self::Unresolved(_) => AttemptKind::Dns,

@@ -228,6 +228,18 @@ impl fmt::Display for HostTrouble {
             Self::NoUsablePort(host) => {
                 write!(f, "no port to try at {host} is protected as tls_policy says")
             }
+            Self::RouteNotSecure(domain) => {
+                write!(
+                    f,
+                    "DNSSEC does not vouch for the MX records of {domain}, and tls_policy says dane-only"
+                )
+            }
+            Self::NoTlsa(host) => {
+                write!(
+                    f,
+                    "the host {host} has no TLSA records that can be used and that DNSSEC vouches for, and tls_policy says dane-only"
+                )
+            }
             Self::DnsFailed(failure) => failure.fmt(f),
         }
     }

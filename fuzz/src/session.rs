@@ -8,7 +8,7 @@ use cmail_delivery::rng::Rng;
 use cmail_delivery::session::{Phase, Session, SessionConfig, SessionOutput};
 use cmail_delivery::system_error::{NetworkTrouble, SystemError, TlsTrouble};
 use cmail_delivery::time::{Duration, Instant};
-use cmail_delivery::tls::{Basis, Need, Proof, Requirement};
+use cmail_delivery::tls::Need;
 
 use crate::command::Command;
 use crate::script::{number, secret_for, steps};
@@ -23,7 +23,7 @@ pub fn check(octets: &[u8]) {
     assert_eq!((whole.sent, whole.outputs), (in_octets.sent, in_octets.outputs));
 }
 
-/// Verbs: `C` configuration, once: letters of `s` STARTTLS, `i` implicit TLS, `f` plain fallback, `n` TLS is needed, `w` a valid certificate too, `a` credentials,
+/// Verbs: `C` configuration, once: letters of `s` STARTTLS, `i` implicit TLS, `f` plain fallback, `a` credentials,
 /// `u` unprotected, `p` padding, `t` trace, `c` cautious, and what polite servers offer: `l` PIPELINING, `d` DSN; `R` a line of the server, `r` octets of it, `E` a line in which it echoes the last one of the client; `P` what a polite server would do,
 /// `A` the same with all that it has not answered; `V` and `v` TLS with and without a valid certificate, `X` without
 /// success; `K` closed, `k` broken; `.` seconds pass; `W` the connection takes so many octets; `B` a transaction for so
@@ -198,17 +198,6 @@ impl Talk {
     }
 }
 
-/// Returns what is needed: nothing, TLS, or also a valid certificate.
-fn need(tls: bool, certificate: bool) -> Need {
-    let (least, basis) = (TlsVersion::V1_2, Basis::Config);
-    let proof = certificate.then_some(Proof::WebPki);
-    if tls || certificate {
-        Need::Required(Requirement { least, proof, is_enforced: true, basis })
-    } else {
-        Need::Optional
-    }
-}
-
 fn config(letters: &[u8], password: &str) -> SessionConfig {
     let has = |letter| letters.contains(&letter);
     SessionConfig {
@@ -218,7 +207,7 @@ fn config(letters: &[u8], password: &str) -> SessionConfig {
             (false, true) => TlsMode::StartTls,
             (false, false) => TlsMode::Plain,
         },
-        need: need(has(b'n'), has(b'w')),
+        need: Need::Optional,
         plain_fallback: has(b'f'),
         credentials: has(b'a').then(|| Credentials { user: "user".into(), password: password.into() }),
         auth_unprotected: has(b'u'),

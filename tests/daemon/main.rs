@@ -16,6 +16,7 @@ mod bounces;
 mod command_line;
 mod control;
 mod conversation;
+mod dane;
 mod delivery;
 mod destination_lines;
 mod dns;

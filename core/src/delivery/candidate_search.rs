@@ -7,16 +7,20 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
+use super::dane_search::{self, DaneSearch, HostDane};
 use crate::address::{Domain, is_destination};
 use crate::attempt::{HostTrouble, Unresolved};
 use crate::next_hop::{Host, NextHop, Port, Relay, TlsMode};
-use crate::policy::Policies;
+use crate::policy::{Policies, Policy};
 use crate::reachability::Reachability;
-use crate::resolver::{Answer, LocalLookupError, LookupError, LookupRequest, MxAnswer, Resolved};
+use crate::resolver::{
+    Answer, LocalLookupError, LookupError, LookupRequest, MxAnswer, QuestionType, Resolved, Security,
+};
 use crate::rng::Rng;
 use crate::route::{self, Candidate};
 use crate::settings::Hosts;
 use crate::time::Instant;
+use crate::tls::{InsecureMx, Level};
 
 /// Most candidates that one pass connects to in vain (RFC 5321 section 5.1 lets a client limit them). Without this limit, a
 /// domain that names thousands of silent addresses would occupy a connection for days. Failures without a connection do not
@@ -49,6 +53,10 @@ pub(super) struct CandidateSearch {
     stage: SearchStage,
     /// Hosts that were not yet looked up.
     hosts: VecDeque<Host>,
+    /// Whether DNSSEC vouches for the way from the next hop to its hosts.
+    route: RouteOrigin,
+    /// The addresses of the first host, while its TLSA records are looked up.
+    under_search: Option<(DaneSearch, Vec<IpAddr>)>,
     /// Candidates of the host that was looked up last.
     candidates: VecDeque<Candidate>,
     /// The server that comes first, as long as it was not found.
@@ -67,15 +75,23 @@ pub(super) struct CandidateSearch {
     host_trouble: Option<HostTrouble>,
 }
 
+/// How the hosts of a next hop were found.
+#[derive(Debug)]
+struct RouteOrigin {
+    security: Security,
+    /// The names, besides that of the host, that a certificate may have because of it (RFC 7672 section 3.2.3).
+    names: Vec<Domain>,
+}
+
 #[derive(Debug)]
 enum SearchStage {
     /// The MX records of this domain are to be looked up.
     Domain(Domain),
-    /// The hosts of the domain are known.
-    MxHosts,
+    /// The hosts of this domain are known.
+    MxHosts(Domain),
     /// The domain is its own host (RFC 5321 section 5.1: implicit MX).
     ImplicitMx(Domain),
-    /// There is one host, which has no MX records.
+    /// There is one host, which the next hop itself names.
     Relay,
 }
 
@@ -83,12 +99,15 @@ impl CandidateSearch {
     pub(super) fn new(next_hop: &NextHop) -> Self {
         let (stage, host, port) = match next_hop {
             NextHop::Domain(domain) => (SearchStage::Domain(domain.clone()), None, None),
-            NextHop::Literal(address) => (SearchStage::MxHosts, Some(Host::Address(*address)), None),
+            NextHop::Literal(address) => (SearchStage::Relay, Some(Host::Address(*address)), None),
             NextHop::Relay(Relay { host, port, .. }) => (SearchStage::Relay, Some(host.clone()), *port),
         };
         Self {
             stage,
             hosts: host.into_iter().collect(),
+            // The administrator, or the address itself, names the host. MX records are judged when they are known.
+            route: RouteOrigin { security: Security::Secure, names: Vec::new() },
+            under_search: None,
             candidates: VecDeque::new(),
             preferred: None,
             passed_over: VecDeque::new(),
@@ -137,6 +156,14 @@ impl CandidateSearch {
             if let Some(candidate) = self.candidates.pop_front() {
                 return SearchStep::Try(candidate);
             }
+            if let Some((search, addresses)) = self.under_search.take() {
+                let Some(request) = search.next() else {
+                    self.add_candidates(&addresses, search.into_found(), next_hop, policies);
+                    continue;
+                };
+                self.under_search = Some((search, addresses));
+                return SearchStep::Lookup(request);
+            }
             let Some(host) = self.hosts.front() else {
                 if let Some(candidate) = self.passed_over.pop_front() {
                     return SearchStep::Try(candidate);
@@ -146,8 +173,8 @@ impl CandidateSearch {
             };
             match host {
                 Host::Address(address) => {
-                    let address = *address;
-                    self.add_candidates(&[address], next_hop, policies);
+                    let addresses = Vec::from([*address]);
+                    self.meet_host(secure(addresses), next_hop, policies);
                 }
                 Host::Name(name) => {
                     let listed =
@@ -160,7 +187,7 @@ impl CandidateSearch {
                         self.host_trouble = Some(HostTrouble::NoAddress(name.clone()));
                         self.hosts.pop_front();
                     } else {
-                        self.add_candidates(&listed, next_hop, policies);
+                        self.meet_host(secure(listed), next_hop, policies);
                     }
                 }
             }
@@ -175,6 +202,7 @@ impl CandidateSearch {
     /// Drops all candidates that were not tried.
     pub(super) fn abandon(&mut self) {
         self.hosts.clear();
+        self.under_search = None;
         self.candidates.clear();
         self.passed_over.clear();
         self.last_resorts.clear();
@@ -221,8 +249,9 @@ impl CandidateSearch {
         match answer {
             Answer::Mx(answer) => self.handle_mx(answer, announce, rng),
             Answer::Addresses(answer) => self.handle_addresses(answer, next_hop, policies),
+            Answer::Tlsa(_) | Answer::Alias(_) => self.handle_dane(answer),
             // Not asked for.
-            Answer::Tlsa(_) | Answer::Texts(_) | Answer::Alias(_) => Ok(()),
+            Answer::Texts(_) => Ok(()),
         }
     }
 
@@ -234,13 +263,18 @@ impl CandidateSearch {
     ) -> Result<(), DeadEnd> {
         let SearchStage::Domain(domain) = &self.stage else { return Ok(()) };
         let domain = domain.clone();
+        if let Ok(Resolved { security, canonical, .. }) = &answer {
+            let is_secure = *security == Security::Secure;
+            let names = [Some(domain.clone()), canonical.clone()].into_iter().flatten().filter(|_| is_secure);
+            self.route = RouteOrigin { security: *security, names: names.collect() };
+        }
         match answer.map(|answer| answer.value) {
             Ok(MxAnswer::Records(records)) => {
                 self.hosts = route::mx_hosts(&records, announce, rng).into_iter().map(Host::Name).collect();
                 if self.hosts.is_empty() {
                     self.host_trouble = Some(HostTrouble::NoUsableMx(domain.clone()));
                 }
-                self.stage = SearchStage::MxHosts;
+                self.stage = SearchStage::MxHosts(domain);
                 Ok(())
             }
             // RFC 7505 section 3: the domain takes no mail at all.
@@ -262,11 +296,11 @@ impl CandidateSearch {
     ) -> Result<(), DeadEnd> {
         let Some(Host::Name(name)) = self.hosts.front().cloned() else { return Ok(()) };
         match (answer, &self.stage) {
-            (Ok(addresses), _) => self.add_candidates(&addresses.value, next_hop, policies),
+            (Ok(addresses), _) => self.meet_host(addresses, next_hop, policies),
             (Err(error), SearchStage::ImplicitMx(domain)) => {
                 return Err(domain_failure(domain.clone(), error));
             }
-            (Err(error), SearchStage::Domain(_) | SearchStage::MxHosts | SearchStage::Relay) => {
+            (Err(error), SearchStage::Domain(_) | SearchStage::MxHosts(_) | SearchStage::Relay) => {
                 self.host_trouble = Some(match error {
                     LookupError::NameDoesNotExist => HostTrouble::NoSuchHost(name),
                     LookupError::NoAddress => HostTrouble::NoAddress(name),
@@ -279,22 +313,149 @@ impl CandidateSearch {
         Ok(())
     }
 
-    /// Turns the first host into candidates.
-    fn add_candidates(&mut self, addresses: &[IpAddr], next_hop: &NextHop, policies: &Policies) {
-        let Some(host) = self.hosts.pop_front() else { return };
-        let policy = policies.at(next_hop, &host);
+    /// Goes on with the first host, whose addresses are known: with its TLSA records, if they matter, or with its candidates.
+    fn meet_host(&mut self, addresses: Resolved<Vec<IpAddr>>, next_hop: &NextHop, policies: &Policies) {
+        let Some(host) = self.hosts.front() else { return };
+        let policy = policies.at(next_hop, host);
+        let begun = match self.dane_of(&policy.tls.level, host) {
+            Ok(None) => return self.add_candidates(&addresses.value, HostDane::Absent, next_hop, policies),
+            Ok(Some(name)) => {
+                let ports: Vec<u16> = self.ports(&policy).iter().map(|port| port.number).collect();
+                DaneSearch::new(name, &addresses, &ports)
+                    .map_err(|error| HostTrouble::DnsFailed(error.into()))
+            }
+            Err(trouble) => Err(trouble),
+        };
+        match begun {
+            Ok(search) => self.under_search = Some((search, addresses.value)),
+            Err(trouble) => {
+                self.host_trouble = Some(trouble);
+                self.hosts.pop_front();
+            }
+        }
+    }
+
+    /// Returns the name of the first host if its TLSA records matter, or why the host cannot be used by this level.
+    fn dane_of<'a>(&self, level: &Level, host: &'a Host) -> Result<Option<&'a Domain>, HostTrouble> {
+        let insecure_mx = match level {
+            Level::Dane { insecure_mx, .. } => Some(*insecure_mx),
+            Level::DaneOnly => None,
+            Level::None | Level::May | Level::Encrypt | Level::Verify(_) | Level::Pin(_) => return Ok(None),
+        };
+        let Host::Name(name) = host else {
+            return if insecure_mx.is_some() { Ok(None) } else { Err(HostTrouble::NoTlsa(host.clone())) };
+        };
+        let domain = || match &self.stage {
+            SearchStage::Domain(domain) | SearchStage::MxHosts(domain) | SearchStage::ImplicitMx(domain) => {
+                domain
+            }
+            SearchStage::Relay => name,
+        };
+        match (self.route.security, insecure_mx) {
+            (Security::Unknown, _) => {
+                let failure = dane_search::not_validated(QuestionType::Mx, domain().as_str());
+                Err(HostTrouble::DnsFailed(failure.into()))
+            }
+            (Security::Insecure, None) => Err(HostTrouble::RouteNotSecure(domain().clone())),
+            (Security::Insecure, Some(InsecureMx::May)) => Ok(None),
+            (Security::Secure, _) | (Security::Insecure, Some(InsecureMx::Dane | InsecureMx::Encrypt)) => {
+                Ok(Some(name))
+            }
+        }
+    }
+
+    /// Processes an answer about the TLSA records of the first host. If it is an error, nobody knows what they demand.
+    fn handle_dane(&mut self, answer: Answer) -> Result<(), DeadEnd> {
+        let Some((search, _)) = &mut self.under_search else { return Ok(()) };
+        let Err(error) = search.handle_answer(answer) else { return Ok(()) };
+        let host = self.hosts.pop_front();
+        self.under_search = None;
+        self.host_trouble = match error {
+            LookupError::Local(error) => return Err(DeadEnd::Local(error)),
+            LookupError::Temporary(failure) => Some(HostTrouble::DnsFailed(failure.into())),
+            // Such names are known to have no records.
+            LookupError::NameDoesNotExist | LookupError::NoAddress => host.map(HostTrouble::NoTlsa),
+        };
+        Ok(())
+    }
+
+    /// Returns the ports to try.
+    fn ports<'a>(&'a self, policy: &'a Policy) -> &'a [Port] {
+        if self.port.is_some() { self.port.as_slice() } else { &policy.ports }
+    }
+
+    /// Returns the candidates of a host of which this is known, or why it has none.
+    fn candidates(
+        &self,
+        host: &Host,
+        addresses: &[IpAddr],
+        dane: HostDane,
+        next_hop: &NextHop,
+        policy: &Arc<Policy>,
+    ) -> Result<Vec<Candidate>, HostTrouble> {
         let usable: Vec<IpAddr> =
             addresses.iter().copied().filter(|address| policy.permits(*address)).collect();
         if usable.is_empty() {
-            self.host_trouble = Some(HostTrouble::NoUsableFamily(host.clone()));
+            return Err(HostTrouble::NoUsableFamily(host.clone()));
         }
-        let given = self.port.as_slice();
-        let ports = if given.is_empty() { &policy.ports } else { given };
-        let plan = Arc::new(policy.tls.plan(next_hop, &host));
-        let mut found: VecDeque<Candidate> = route::candidates(&host, &usable, ports, &policy, &plan).into();
-        if found.is_empty() && !usable.is_empty() {
-            self.host_trouble = Some(HostTrouble::NoUsablePort(host));
-        }
+        let plan = policy.tls.plan(next_hop, host);
+        let found = match (dane, &policy.tls.level) {
+            (HostDane::Absent, Level::DaneOnly) => return Err(HostTrouble::NoTlsa(host.clone())),
+            (HostDane::Absent, _) => {
+                route::candidates(host, &usable, self.ports(policy), policy, &Arc::new(plan))
+            }
+            (HostDane::Present { base, ports }, level) => {
+                let names: Arc<[Domain]> =
+                    [base.clone()].into_iter().chain(self.route.names.iter().cloned()).collect();
+                let proves = self.route.security == Security::Secure
+                    || !matches!(level, Level::Dane { insecure_mx: InsecureMx::Encrypt, .. });
+                let (mut found, mut has_records) = (Vec::new(), false);
+                for port in self.ports(policy) {
+                    let Some((_, tlsa)) = ports.iter().find(|(number, _)| *number == port.number) else {
+                        continue;
+                    };
+                    let tlsa = if proves { Arc::clone(tlsa) } else { Arc::default() };
+                    if tlsa.is_empty() && *level == Level::DaneOnly {
+                        continue;
+                    }
+                    has_records = true;
+                    let plan =
+                        Arc::new(plan.by_dane(policy.tls.least, base.clone(), Arc::clone(&names), tlsa));
+                    found.extend(route::candidates(
+                        host,
+                        &usable,
+                        core::slice::from_ref(port),
+                        policy,
+                        &plan,
+                    ));
+                }
+                if !has_records && *level == Level::DaneOnly {
+                    return Err(HostTrouble::NoTlsa(host.clone()));
+                }
+                found
+            }
+        };
+        if found.is_empty() { Err(HostTrouble::NoUsablePort(host.clone())) } else { Ok(found) }
+    }
+
+    /// Turns the first host into candidates.
+    fn add_candidates(
+        &mut self,
+        addresses: &[IpAddr],
+        dane: HostDane,
+        next_hop: &NextHop,
+        policies: &Policies,
+    ) {
+        let Some(host) = self.hosts.pop_front() else { return };
+        let policy = policies.at(next_hop, &host);
+        let mut found: VecDeque<Candidate> = match self.candidates(&host, addresses, dane, next_hop, &policy)
+        {
+            Ok(found) => found.into(),
+            Err(trouble) => {
+                self.host_trouble = Some(trouble);
+                return;
+            }
+        };
         if let Some(preferred) = self.preferred {
             let is_preferred = |candidate: &Candidate| candidate.remote == preferred;
             if !found.iter().any(is_preferred) {
@@ -308,6 +469,11 @@ impl CandidateSearch {
         }
         self.candidates = found;
     }
+}
+
+/// Returns addresses that the administrator vouches for, or that are the next hop themselves.
+fn secure(addresses: Vec<IpAddr>) -> Resolved<Vec<IpAddr>> {
+    Resolved { value: addresses, security: Security::Secure, canonical: None }
 }
 
 /// Returns the dead end of a domain that could not be resolved.

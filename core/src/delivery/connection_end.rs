@@ -17,7 +17,7 @@ use crate::attempt::Setback;
 use crate::ending::Unsuitable;
 use crate::event::{Event, EventName};
 use crate::io::ConnectionId;
-use crate::next_hop::TlsMode;
+use crate::next_hop::{Host, TlsMode};
 use crate::outbox::MailId;
 use crate::reachability::{KnownTrouble, Trouble};
 use crate::reply::{Reply, ReplyClass, ReplyCode};
@@ -25,7 +25,7 @@ use crate::route::Candidate;
 use crate::session::{EndCause, Phase, RefusalKind, SessionEnd};
 use crate::system_error::{Breakage, NetworkTrouble, TlsTrouble};
 use crate::tally::ConnectionFailure;
-use crate::tls::Groups;
+use crate::tls::{Groups, Lack, Proof, Shortfall};
 
 /// After this many authentication exchanges without success, a relay is left alone for the pass: some lock out clients that try
 /// more often.
@@ -93,6 +93,7 @@ impl Delivery {
                 }
             }
             cause @ (EndCause::Unsuitable(_) | EndCause::Untrusted(_)) => {
+                self.forget_tlsa_after(&cause);
                 let setback = Setback::Ended(cause);
                 self.lose_candidate(cx, used_plain_text, |tried| tried.note(server, setback));
             }
@@ -103,6 +104,16 @@ impl Delivery {
                 let setback = Setback::Ended(cause);
                 self.lose_connection(cx, used_plain_text, |tried| tried.note(server, setback));
             }
+        }
+    }
+
+    /// Lets the TLSA records of a server be forgotten that has not proved itself by them: they may have changed with its certificate.
+    fn forget_tlsa_after(&mut self, cause: &EndCause) {
+        if matches!(cause, EndCause::Untrusted(Shortfall { lack: Lack::Proof(Proof::Dane, _), .. }))
+            && let DeliveryStage::Candidate(Candidate { plan, remote, .. }) = &self.stage
+            && let Host::Name(base) = &plan.terms.server
+        {
+            self.outputs.push_back(DeliveryOutput::ForgetTlsa(base.clone(), remote.port()));
         }
     }
 

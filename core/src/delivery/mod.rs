@@ -11,6 +11,7 @@ mod connection_ids;
 mod connections;
 mod context;
 mod course_recorder;
+mod dane_search;
 mod domain_share;
 mod idle_connections;
 mod inspection;

@@ -9,6 +9,7 @@ use thiserror::Error;
 #[cfg(doc)]
 use super::Delivery;
 use super::PassFailure;
+use crate::address::Domain;
 use crate::attempt::{Acceptance, Failure, Setback};
 use crate::course::Course;
 use crate::ending::LocalTrouble;
@@ -43,6 +44,8 @@ pub(crate) enum Postponement {
 pub(crate) enum DeliveryOutput {
     /// Answered by [`Delivery::handle_answer`].
     Lookup(LookupRequest),
+    /// The server did not prove itself by its TLSA records for this port. The next pass is to see whether they have changed.
+    ForgetTlsa(Domain, u16),
     /// Connect, from the local address that is given: the slot of this connection is taken.
     Connect {
         connection: ConnectionId,

@@ -11,7 +11,7 @@ use crate::attempt::Tried;
 use crate::course::Transcripts;
 use crate::next_hop::{Host, NextHop};
 use crate::one_line::OneLine;
-use crate::resolver::{Answer, MxAnswer};
+use crate::resolver::{Answer, MxAnswer, Security};
 use crate::route::Candidate;
 use crate::shown::truncated;
 use crate::wording::ServerName;
@@ -62,8 +62,22 @@ impl SearchNotes {
                 self.note(format_args!("addresses of {}: {}", host(), addresses.join(", ")));
             }
             Answer::Addresses(Err(error)) => self.note(format_args!("addresses of {}: {error}", host())),
+            Answer::Tlsa(Ok(records)) => {
+                let list: Vec<String> = records.value.iter().map(ToString::to_string).collect();
+                let list = if list.is_empty() { "none".to_string() } else { list.join(", ") };
+                let vouched = match records.security {
+                    Security::Secure => "secured by DNSSEC",
+                    Security::Insecure => "not secured by DNSSEC",
+                    Security::Unknown => "from a name server that does not validate",
+                };
+                self.note(format_args!("TLSA of {}: {list} ({vouched})", host()));
+            }
+            Answer::Tlsa(Err(error)) => self.note(format_args!("TLSA of {}: {error}", host())),
+            Answer::Alias(Err(error)) => self.note(format_args!("CNAME of {}: {error}", host())),
+            // What it comes to is seen from what is asked for next.
+            Answer::Alias(Ok(_)) => {}
             // Not asked for.
-            Answer::Tlsa(_) | Answer::Texts(_) | Answer::Alias(_) => {}
+            Answer::Texts(_) => {}
         }
     }
 

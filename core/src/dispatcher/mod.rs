@@ -148,7 +148,8 @@ impl Dispatcher {
     pub fn new(now: Now, settings: Settings, hosts: Hosts, mode: Mode, seed: [u8; 32]) -> Self {
         let mut rng = Rng::from_seed(seed);
         let key_basis = rng.next_u64();
-        let deliveries = Deliveries::new(&settings, hosts, rng.fork());
+        let mut deliveries = Deliveries::new(&settings, hosts, rng.fork());
+        deliveries.resolver().check_validation(now.monotonic);
         let mut books = Books::new(now, settings, mode, key_basis, rng.fork());
         books.recover();
         books.orders.look();

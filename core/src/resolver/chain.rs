@@ -8,9 +8,10 @@ use hickory_proto::rr::Name;
 
 use super::failure::{DnsFailure, DnsServerTrouble, LocalLookupError};
 use super::message::{Message, Question, QuestionType, Record, RecordData, domain_of, text_of};
-use super::{MxAnswer, Security, TlsaRecord};
+use super::{MxAnswer, Security};
 use crate::address::Domain;
 use crate::tally::LookupResult;
+use crate::tls::TlsaRecord;
 
 /// Most aliases that are followed.
 pub(super) const ALIASES_LIMIT: usize = 16;

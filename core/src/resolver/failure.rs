@@ -28,6 +28,9 @@ pub enum DnsFailure {
     /// The question does not fit into a message.
     #[error("looking up the {0} failed: the name cannot be encoded")]
     NotEncodable(DnsQuestion),
+    /// Servers that are believed did not answer, and what the others answer proves nothing.
+    #[error("looking up the {0} failed: only a name server that does not validate has answered")]
+    NotValidated(DnsQuestion),
     /// The name is an alias of an alias, and so on without an end, or for too long.
     #[error("looking up {name} failed: its chain of CNAME records is endless or too long")]
     AliasLoop {

@@ -7,8 +7,9 @@ use core::net::{IpAddr, SocketAddr};
 
 use super::chain::{ADDRESSES_LIMIT, Conclusion, LookupOutcome};
 use super::sockets::TaskId;
-use super::{Answer, LocalLookupError, LookupError, MxAnswer, Resolved, Security, TlsaRecord};
+use super::{Answer, LocalLookupError, LookupError, MxAnswer, Resolved, Security};
 use crate::address::is_destination;
+use crate::tls::TlsaRecord;
 
 /// The kind of answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,11 @@ pub(super) struct Lookup {
 impl Lookup {
     pub(super) fn new(wanted: Wanted) -> Self {
         Self { wanted, tasks: BTreeSet::new(), conclusions: Vec::new() }
+    }
+
+    /// Returns whether it is to tell something of a server, for which nobody waits.
+    pub(super) fn is_about_server(&self) -> bool {
+        matches!(self.wanted, Wanted::Validation(_))
     }
 
     /// Returns the end that the conclusions make.

@@ -13,9 +13,9 @@ use hickory_proto::op::{Edns, Header, Message as WireMessage, MessageType, OpCod
 use hickory_proto::rr::{DNSClass, Name, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
-use super::TlsaRecord;
 use super::failure::ResponseCode;
 use crate::address::Domain;
+use crate::tls::TlsaRecord;
 
 /// Largest datagram that servers may send, in octets: it fits into one packet everywhere (RFC 9715 section 3).
 pub(super) const UDP_PAYLOAD_OCTETS: u16 = 1232;
@@ -23,8 +23,6 @@ pub(super) const UDP_PAYLOAD_OCTETS: u16 = 1232;
 pub(super) const RECORDS_LIMIT: usize = 1024;
 /// Most compression pointers (RFC 1035 section 4.1.4) in one name.
 const POINTERS_LIMIT: usize = 32;
-/// Octets of a TLSA record before its association data: usage, selector and matching type (RFC 6698 section 2.1).
-const TLSA_HEAD_OCTETS: usize = 3;
 /// Most labels in one name: 255 octets hold no more (RFC 1035 section 3.1).
 const LABELS_LIMIT: usize = 128;
 /// Response codes (RFC 1035 section 4.1.1).
@@ -326,9 +324,8 @@ impl Reader<'_> {
     }
 
     fn tlsa(&mut self, end: usize) -> Option<TlsaRecord> {
-        let [usage, selector, matching] = self.array::<TLSA_HEAD_OCTETS>()?;
-        let data = self.slice(end.checked_sub(self.decoder.index())?)?.into();
-        Some(TlsaRecord { usage, selector, matching, data })
+        let octets = end.checked_sub(self.decoder.index())?;
+        TlsaRecord::parse(self.slice(octets)?)
     }
 
     /// Reads the strings of a TXT record, each with its length before it (RFC 1035 section 3.3.14).

@@ -35,6 +35,7 @@ use crate::rng::Rng;
 use crate::settings::{NameServer, ResolverSettings};
 use crate::tally::{Counts, LookupResult};
 use crate::time::Instant;
+use crate::tls::TlsaRecord;
 use cache::Cache;
 use chain::{Chain, ChainStep, Conclusion, LookupOutcome};
 pub use failure::{DnsFailure, DnsQuestion, DnsServerTrouble, LocalLookupError, ResponseCode};
@@ -162,19 +163,6 @@ pub enum Security {
     Insecure,
     /// A server has answered that is not believed, because those that are did not answer.
     Unknown,
-}
-
-/// A TLSA record as it stands in the DNS (RFC 6698 section 2.1), with any values.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsaRecord {
-    /// The certificate usage.
-    pub usage: u8,
-    /// The selector: what of the certificate is compared.
-    pub selector: u8,
-    /// The matching type: how it is compared.
-    pub matching: u8,
-    /// The certificate association data.
-    pub data: Box<[u8]>,
 }
 
 /// The MX records of a domain that exists.
@@ -340,13 +328,13 @@ impl Resolver {
         }
     }
 
-    /// Changes the settings. Questions under way are asked again if the change makes a difference, and denials and failures are
+    /// Changes the settings, and [checks](Self::check_validation) the servers. Questions under way are asked again if the change makes a difference, and denials and failures are
     /// forgotten.
     pub fn reconfigure(&mut self, now: Instant, settings: ResolverSettings) {
         self.cache.forget_failures();
         self.silence = Silence::default();
         if self.settings == settings {
-            return;
+            return self.check_validation(now);
         }
         let believed = |settings: &ResolverSettings| -> Vec<NameServer> {
             settings.servers.iter().filter(|server| server.is_believed).copied().collect()
@@ -367,6 +355,7 @@ impl Resolver {
             self.run(now, id, |query, context| query.next_server(context));
         }
         self.start_waiting(now);
+        self.check_validation(now);
     }
 
     /// Cancels a lookup. It gets no answer.
@@ -462,9 +451,9 @@ impl Resolver {
         self.sockets.earliest_deadline().map(|(deadline, _)| deadline)
     }
 
-    /// Returns whether no lookup is under way and no output is left.
+    /// Returns whether no lookup is under way that somebody waits for, and no output is left.
     pub fn is_idle(&self) -> bool {
-        self.lookups.is_empty() && self.sockets.outputs.is_empty()
+        self.lookups.values().all(Lookup::is_about_server) && self.sockets.outputs.is_empty()
     }
 
     /// Returns how questions were answered since the start.

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::fmt;
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256, Sha512};
@@ -77,6 +78,18 @@ pub fn usable(records: &[TlsaRecord]) -> Vec<Tlsa> {
             || !strong.contains(&(record.usage, record.selector))
     });
     usable
+}
+
+/// Most octets of the data of a record that are shown.
+const SHOWN_OCTETS: usize = 8;
+
+impl fmt::Display for TlsaRecord {
+    /// Shows the record as it stands in a zone file, with the beginning of its data.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {} ", self.usage, self.selector, self.matching)?;
+        self.data.iter().take(SHOWN_OCTETS).try_for_each(|octet| write!(f, "{octet:02x}"))?;
+        if self.data.len() > SHOWN_OCTETS { f.write_str("…") } else { Ok(()) }
+    }
 }
 
 impl TlsaRecord {

@@ -185,7 +185,7 @@ impl Reloader {
 
     fn take(&mut self, Read { config, tls }: Read, now: &ResolverSettings) -> (Reloaded, Report) {
         let mut next = *config;
-        let keeps_resolver = next.resolver.given == self.in_force.resolver.given;
+        let keeps_resolver = next.resolver == self.in_force.resolver;
         // What is wrong with resolv.conf is told where that is read again.
         let is_told =
             |warning: &&ConfigWarning| !keeps_resolver || warning.line.is_some() && warning.file == next.file;

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cmail_delivery::settings::ResolverSettings;
+use cmail_delivery::settings::{NameServer, ResolverSettings};
 use thiserror::Error;
 
 use crate::shown;
@@ -36,7 +36,7 @@ const COMPLAINTS_LIMIT: usize = 20;
 const OTHER_KEYWORDS: [&str; 5] = ["domain", "search", "sortlist", "family", "lookup"];
 
 /// Options of libc that change nothing here. Those that end in a colon are followed by a number.
-const OTHER_OPTIONS: [&str; 17] = [
+const OTHER_OPTIONS: [&str; 16] = [
     "debug",
     "ndots:",
     "rotate",
@@ -51,7 +51,6 @@ const OTHER_OPTIONS: [&str; 17] = [
     "no-tld-query",
     "use-vc",
     "no-reload",
-    "trust-ad",
     "no-aaaa",
     "strict-error",
 ];
@@ -65,6 +64,8 @@ pub struct ResolvConf {
     pub timeout: Duration,
     /// How often to ask each server.
     pub attempts: u32,
+    /// True if the servers validate by DNSSEC, and the way to them is safe: the option `trust-ad`.
+    pub trusts_ad: bool,
     /// The problems found: the number of the line, from 1, and a sentence.
     pub complaints: Vec<(usize, String)>,
     /// A name server is behind an interface that does not exist, or not yet.
@@ -78,13 +79,27 @@ impl Default for ResolvConf {
     }
 }
 
+/// Which name servers are believed if they say that DNSSEC vouches for an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dnssec {
+    /// Those of this machine, and those of a file with the option `trust-ad`.
+    #[default]
+    Auto,
+    /// All.
+    Trust,
+    /// None.
+    Off,
+}
+
 /// Where the settings of the resolver come from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolverSource {
     /// The file.
     pub file: PathBuf,
     /// The servers of the directive, which are asked instead of those of the file; empty without it.
     pub given: Vec<SocketAddr>,
+    /// Which of them are believed. [`Dnssec::Off`] if nobody wants to know.
+    pub dnssec: Dnssec,
 }
 
 impl ResolverSource {
@@ -99,12 +114,16 @@ impl ResolverSource {
 
     /// Returns the settings of the resolver for this content of the file.
     pub fn settings(&self, file: &ResolvConf) -> ResolverSettings {
-        let servers = if self.given.is_empty() { &file.servers } else { &self.given };
-        ResolverSettings {
-            timeout: file.timeout,
-            attempts: file.attempts,
-            ..ResolverSettings::new(servers.clone())
-        }
+        let (servers, trusts_ad) =
+            if self.given.is_empty() { (&file.servers, file.trusts_ad) } else { (&self.given, false) };
+        let is_believed = |address: SocketAddr| match self.dnssec {
+            Dnssec::Auto => trusts_ad || address.ip().is_loopback(),
+            Dnssec::Trust => true,
+            Dnssec::Off => false,
+        };
+        let servers =
+            servers.iter().map(|&address| NameServer { address, is_believed: is_believed(address) });
+        ResolverSettings { servers: servers.collect(), timeout: file.timeout, attempts: file.attempts }
     }
 
     /// Returns the problems of the file that the administrator should know.
@@ -135,6 +154,7 @@ struct Parser {
     servers: Vec<SocketAddr>,
     timeout_s: Option<u64>,
     attempts: Option<u32>,
+    trusts_ad: bool,
     complaints: Vec<(usize, String)>,
     more_complaints: usize,
     lacks_interface: bool,
@@ -183,6 +203,8 @@ impl Parser {
             self.timeout_s = Some(seconds.clamp(1, TIMEOUT_LIMIT_S));
         } else if let Some(count) = option.strip_prefix("attempts:").and_then(parse_count) {
             self.attempts = Some(u32::try_from(count).unwrap_or(ATTEMPTS_LIMIT).clamp(1, ATTEMPTS_LIMIT));
+        } else if option == "trust-ad" {
+            self.trusts_ad = true;
         } else if !is_other_option(option) {
             self.complain(format!("\"{}\" is not an option", shown::value(option)));
         }
@@ -208,6 +230,7 @@ impl Parser {
             servers: self.servers,
             timeout: Duration::from_secs(self.timeout_s.unwrap_or(TIMEOUT_DEFAULT_S)),
             attempts: self.attempts.unwrap_or(ATTEMPTS_DEFAULT),
+            trusts_ad: self.trusts_ad,
             complaints: self.complaints,
             lacks_interface: self.lacks_interface,
         }

@@ -82,7 +82,7 @@ impl System {
     /// Goes by another configuration. `reads_trust_file` tells that its trusted certificates are those of another file.
     pub fn reconfigure(&mut self, config: &Config, reads_trust_file: bool) {
         // The servers may come from the file only now, or not from it any more.
-        if self.resolver.given != config.resolver.given {
+        if self.resolver != config.resolver {
             self.resolver_file = Watched::never_seen([config.resolver.file.clone()]);
         }
         self.resolver = config.resolver.clone();

@@ -3,7 +3,7 @@
 use super::smtp_script::Gate;
 use super::{PATIENCE, unique_loopback};
 use hickory_proto::op::{Message, OpCode, ResponseCode};
-use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, SOA};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, SOA, TLSA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -47,6 +47,9 @@ struct Zone {
     behaviours: HashMap<String, Behaviour>,
     asked: Vec<Asked>,
     ttl: u32,
+    /// True if DNSSEC vouches for all names but those that are insecure.
+    is_signed: bool,
+    insecure: Vec<String>,
 }
 
 /// The zone, and the news that a query came.
@@ -102,6 +105,24 @@ impl DnsServer {
                 IpAddr::V6(address) => RData::AAAA(AAAA(address)),
             },
         );
+    }
+
+    /// A TLSA record of the usage, selector and matching type, for a TCP port of a host. The data is in hexadecimal digits.
+    pub(crate) fn tlsa(&self, host: &str, port: u16, [usage, selector, matching]: [u8; 3], data: &str) {
+        let octets = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+        let data = data.as_bytes().chunks(2).map(octets).collect();
+        let record = TLSA::new(usage.into(), selector.into(), matching.into(), data);
+        self.add(&format!("_{port}._tcp.{host}"), RData::TLSA(record));
+    }
+
+    /// From now on the server says of all answers that DNSSEC vouches for them.
+    pub(crate) fn sign(&self) {
+        self.zone.0.lock().unwrap().is_signed = true;
+    }
+
+    /// DNSSEC does not vouch for answers about this name.
+    pub(crate) fn leave_unsigned(&self, domain: &str) {
+        self.zone.0.lock().unwrap().insecure.push(key(domain));
     }
 
     pub(crate) fn cname(&self, alias: &str, target: &str) {
@@ -239,6 +260,8 @@ fn answer(watched: &Watched, octets: &[u8], tcp: bool) -> Option<Answers> {
     right.add_query(question.clone());
     right.metadata.recursion_desired = query.metadata.recursion_desired;
     right.metadata.recursion_available = true;
+    right.metadata.authentic_data =
+        query.metadata.authentic_data && zone.is_signed && !zone.insecure.contains(&asked);
     fill(&zone, &mut right, &question.name, question.query_type);
     let mut other = right.clone();
     other.answers = vec![Record::from_rdata(question.name.clone(), 60, RData::MX(MX::new(0, Name::root())))];

@@ -52,6 +52,10 @@ impl Identity {
     }
 
     fn serving(certificate: CertificateDer<'static>, key: &KeyPair) -> Self {
+        Self::serving_chain(vec![certificate], key)
+    }
+
+    fn serving_chain(chain: Vec<CertificateDer<'static>>, key: &KeyPair) -> Self {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let public = key;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
@@ -59,7 +63,7 @@ impl Identity {
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(vec![certificate], key)
+            .with_single_cert(chain, key)
             .unwrap();
         Self { config: Arc::new(config), key: public.subject_public_key_info() }
     }
@@ -101,6 +105,21 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let certificate = params(names).signed_by(&key, &self.issuer).unwrap();
         Identity::serving(certificate.der().clone(), &key)
+    }
+
+    /// The same, of a server that shows the certificate of the authority too.
+    pub(crate) fn issue_in_chain(&self, names: &[&str]) -> Identity {
+        let key = KeyPair::generate().unwrap();
+        let certificate = params(names).signed_by(&key, &self.issuer).unwrap();
+        Identity::serving_chain(vec![certificate.der().clone(), self.issuer.der().clone()], &key)
+    }
+
+    /// The SHA-256 of its key.
+    pub(crate) fn pin(&self) -> String {
+        Sha256::digest(self.issuer.key().subject_public_key_info())
+            .iter()
+            .map(|octet| format!("{octet:02x}"))
+            .collect()
     }
 
     pub(crate) fn pem(&self) -> String {

@@ -442,6 +442,7 @@ impl Deliveries {
                 let lookup = self.resolver.lookup(now, &request, books.queue.prospect(hop));
                 self.wait_for(books, hop, Waits::ForDns(lookup));
             }
+            DeliveryOutput::ForgetTlsa(base, port) => self.resolver.forget_tlsa(&base, port),
             DeliveryOutput::Connect { connection, remote, local } => {
                 books.output(Output::Connect { connection, remote, local, purpose: Purpose::Smtp });
             }

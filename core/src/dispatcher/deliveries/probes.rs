@@ -366,6 +366,7 @@ impl Deliveries {
                 let lookup = self.resolver.lookup(now, &request, prospect);
                 self.inquiries.probes.lookups.insert(lookup, id);
             }
+            DeliveryOutput::ForgetTlsa(base, port) => self.resolver.forget_tlsa(&base, port),
             DeliveryOutput::Connect { connection, remote, local } => {
                 books.output(Output::Connect { connection, remote, local, purpose: Purpose::Smtp });
             }

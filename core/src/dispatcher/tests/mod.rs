@@ -4,6 +4,7 @@ mod books;
 mod bounces;
 mod candidates;
 mod conversation;
+mod dane;
 mod destination_lines;
 mod drain;
 mod explain;

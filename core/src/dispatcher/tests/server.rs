@@ -13,6 +13,8 @@ pub(super) struct Behaviour {
     /// What becomes of a first message of the TLS handshake that is larger than a segment.
     pub(super) large_hello: LargeHello,
     pub(super) certificate_is_valid: bool,
+    /// The digest of its key: that of the records of `dane.rs` if it is the one that they name.
+    pub(super) key: u8,
     /// Command prefix, answer, and how often it is given: the first that fits is taken. The greeting is `greeting`,
     /// the end of data is `.`; the answer `drop` closes the connection, `hang` says nothing.
     pub(super) rules: Vec<(&'static str, &'static str, u32)>,

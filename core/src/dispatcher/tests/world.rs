@@ -1,15 +1,18 @@
 //! A small deterministic world around a dispatcher: a clock that jumps, a network, name servers, an outbox.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use hickory_proto::op::{Message as WireMessage, MessageType, ResponseCode};
-use hickory_proto::rr::rdata::{A, AAAA, MX, SOA};
+use hickory_proto::rr::rdata::{A, AAAA, MX, SOA, TLSA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 use super::outbox::{Mail, Outbox, kind};
 use super::server::{Answer, Behaviour, Connect, Peer, Server};
 use super::*;
 use crate::system_error::{Breakage, MachineTrouble, NetworkTrouble, SystemError, TlsTrouble};
+use crate::tls::tlsa::Association;
+use crate::tls::{CertificateTrouble, DaneMatch, TlsTerms, Tlsa, TlsaRecord};
 
 /// How long octets travel.
 pub(super) const LATENCY: Duration = Duration::from_millis(1);
@@ -25,7 +28,7 @@ enum Happening {
     ConnectFailed(ConnectionId, ConnectError),
     Received(ConnectionId, String),
     Closed(ConnectionId),
-    Tls(ConnectionId, Groups),
+    Tls(ConnectionId, Groups, Arc<TlsTerms>),
     Datagram(QueryId, Vec<u8>),
     Store(RequestId, Result<StoreReply, StoreError>),
 }
@@ -39,6 +42,12 @@ pub(super) struct World {
     pub(super) addresses: BTreeMap<String, Vec<IpAddr>>,
     pub(super) broken_names: BTreeMap<String, ResponseCode>,
     pub(super) dns_is_dead: bool,
+    /// The names of which the name server says that all answers are authentic.
+    pub(super) signed: BTreeSet<String>,
+    /// The TLSA records of names such as `_25._tcp.mx.example`.
+    pub(super) certificates: BTreeMap<String, Vec<TlsaRecord>>,
+    /// The names whose TLSA records were asked for.
+    pub(super) asked_for_tlsa: Vec<String>,
     pub(super) store_delay: Duration,
     /// Requests of these kinds take longer.
     pub(super) slow: BTreeMap<&'static str, Duration>,
@@ -59,6 +68,15 @@ pub(super) struct World {
 /// A handshake that went well.
 pub(super) fn tls(certificate_is_valid: bool) -> Tls {
     Tls::new(TlsVersion::V1_3, Verification::for_tests(certificate_is_valid))
+}
+
+/// What the records say of a server with this key.
+fn dane(terms: &TlsTerms, key: u8) -> Option<Result<DaneMatch, CertificateTrouble>> {
+    let names_key = |record: &Tlsa| record.association == Association::Sha256([key; 32]);
+    (!terms.tlsa.is_empty()).then(|| {
+        let is_named = terms.tlsa.iter().any(names_key);
+        if is_named { Ok(DaneMatch::EndEntity) } else { Err(CertificateTrouble::NoTlsaMatch) }
+    })
 }
 
 pub(super) fn settings() -> Settings {
@@ -104,6 +122,9 @@ impl World {
             addresses: BTreeMap::new(),
             broken_names: BTreeMap::new(),
             dns_is_dead: false,
+            signed: BTreeSet::new(),
+            certificates: BTreeMap::new(),
+            asked_for_tlsa: Vec::new(),
             store_delay: Duration::from_micros(100),
             slow: BTreeMap::new(),
             events: Vec::new(),
@@ -282,7 +303,7 @@ impl World {
                 self.disconnect(connection);
                 self.input(Input::Closed(connection, CloseReason::EndOfFile));
             }
-            Happening::Tls(connection, groups) => {
+            Happening::Tls(connection, groups, terms) => {
                 let Some(peer) = self.peers.get_mut(&connection) else { return };
                 let hello = peer.behaviour.large_hello;
                 self.servers.entry(peer.address).or_default().groups.push(groups);
@@ -306,7 +327,9 @@ impl World {
                 }
                 let certificate_is_valid = peer.behaviour.certificate_is_valid;
                 let greeting = if peer.address.port() == 465 { peer.greet() } else { Vec::new() };
-                self.input(Input::TlsEstablished { connection, tls: tls(certificate_is_valid) });
+                let key = peer.behaviour.key;
+                let tls = Tls { dane: dane(&terms, key), ..tls(certificate_is_valid) };
+                self.input(Input::TlsEstablished { connection, tls });
                 self.answer(connection, greeting);
             }
             Happening::Datagram(query, octets) => {
@@ -337,8 +360,8 @@ impl World {
                     self.sources.extend(local.map(|local| (remote, local)));
                     self.connect(connection, remote);
                 }
-                Output::StartTls { connection, groups, .. } => {
-                    self.later(LATENCY, Happening::Tls(connection, groups));
+                Output::StartTls { connection, groups, terms, .. } => {
+                    self.later(LATENCY, Happening::Tls(connection, groups, terms));
                 }
                 Output::Transmit(connection) => self.transmit(connection),
                 Output::Close(connection) => self.disconnect(connection),
@@ -415,7 +438,7 @@ impl World {
             !matches!(
                 happening,
                 Happening::Connected(of) | Happening::ConnectFailed(of, _) | Happening::Received(of, _)
-                    | Happening::Closed(of) | Happening::Tls(of, _) if *of == connection
+                    | Happening::Closed(of) | Happening::Tls(of, ..) if *of == connection
             )
         });
     }
@@ -429,7 +452,7 @@ impl World {
         self.answer(connection, answers);
     }
 
-    fn resolve(&self, query: &[u8]) -> Vec<u8> {
+    fn resolve(&mut self, query: &[u8]) -> Vec<u8> {
         let mut message = WireMessage::from_vec(query).unwrap();
         message.metadata.message_type = MessageType::Response;
         message.metadata.recursion_available = true;
@@ -437,7 +460,17 @@ impl World {
         let name = question.name().to_string().trim_end_matches('.').to_ascii_lowercase();
         let wire = |text: &str| Name::from_ascii(format!("{text}.")).unwrap();
         let wanted = question.query_type();
-        let data: Vec<RData> = if wanted == RecordType::MX {
+        message.metadata.authentic_data &= self.signed.contains(&name);
+        if wanted == RecordType::TLSA {
+            self.asked_for_tlsa.push(name.clone());
+        }
+        let data: Vec<RData> = if wanted == RecordType::TLSA {
+            let data = |record: &TlsaRecord| {
+                let TlsaRecord { usage, selector, matching, data } = record;
+                RData::TLSA(TLSA::new((*usage).into(), (*selector).into(), (*matching).into(), data.to_vec()))
+            };
+            self.certificates.get(&name).map_or(Vec::new(), |records| records.iter().map(data).collect())
+        } else if wanted == RecordType::MX {
             self.exchanges.get(&name).map_or(Vec::new(), |records| {
                 let null = Name::root();
                 let host = |host: &str| if host.is_empty() { null.clone() } else { wire(host) };
@@ -453,7 +486,9 @@ impl World {
                 addresses.iter().filter_map(data).collect()
             })
         };
-        let exists = self.exchanges.contains_key(&name) || self.addresses.contains_key(&name);
+        let exists = self.exchanges.contains_key(&name)
+            || self.addresses.contains_key(&name)
+            || self.certificates.contains_key(&name);
         if let Some(&code) = self.broken_names.get(&name) {
             message.metadata.response_code = code;
         } else if !exists {

@@ -14,7 +14,7 @@ fn believing(believed: &[bool]) -> Scene {
     for (server, is_believed) in settings.servers.iter_mut().zip(believed) {
         server.is_believed = *is_believed;
     }
-    scene.resolver.reconfigure(scene.now, settings);
+    scene.resolver = Resolver::new(settings, Rng::from_seed([1; 32]));
     scene
 }
 
@@ -152,9 +152,10 @@ fn what_was_found_before_a_server_is_believed_is_asked_again() {
     let mut settings = scene.resolver.settings.clone();
     settings.servers = vec![NameServer { is_believed: true, ..settings.servers[0] }];
     scene.resolver.reconfigure(scene.now, settings);
-    let sent = scene.one_sent();
+    let [sent, about_server] = &*scene.sent() else { panic!() };
     assert_eq!(sent.message().queries[0].name(), &name("mx.example."), "from the beginning");
-    scene.reply_authentic(&sent, vec![a_record("mx.example.", 1)], true);
+    scene.reply_authentic(about_server, vec![ns_record(".")], true);
+    scene.reply_authentic(sent, vec![a_record("mx.example.", 1)], true);
     assert_eq!(security(scene.whole_answer()), Security::Secure);
     scene.mx("example.org");
     let sent = scene.one_sent();
@@ -176,7 +177,8 @@ fn tlsa_records_are_given_as_they_are_and_can_be_forgotten() {
         tlsa_record("elsewhere.example.", &[9; 32]),
     ];
     scene.reply_authentic(&sent, records, true);
-    let expected = |data: &[u8]| TlsaRecord { usage: 3, selector: 1, matching: 1, data: data.into() };
+    let expected =
+        |data: &[u8]| TlsaRecord { usage: 3, selector: 1, matching: 1, data: Bytes::copy_from_slice(data) };
     let canonical = Some(Domain::parse("certificates.example").unwrap());
     let value = vec![expected(&[7; 32]), expected(&[])];
     assert_eq!(

@@ -19,6 +19,7 @@ use crate::control::ControlPlace;
 use crate::logging::LogFormat;
 use crate::monitor::MetricsAddress;
 use crate::overview::CountedDestination;
+use crate::resolv_conf::Dnssec;
 use crate::store::LedgerSettings;
 
 /// The content of a configuration file, not yet completed by facts about the host.
@@ -56,6 +57,7 @@ pub struct Directives {
     pub(super) bind: Option<Located<Box<str>>>,
     pub(super) rate_limit: Option<RateLimit>,
     pub(super) resolver: Vec<SocketAddr>,
+    pub(super) dnssec: Dnssec,
     pub(super) concurrency: u32,
     pub(super) destination_concurrency: u32,
     pub(super) host_concurrency: Option<u32>,

@@ -55,7 +55,7 @@ use crate::logging::{LogFormat, journal};
 use crate::monitor::MetricsAddress;
 use crate::overview::CountedDestination;
 use crate::privileges::{Account, Identity};
-use crate::resolv_conf::{self, ResolvConf, ResolverSource};
+use crate::resolv_conf::{self, Dnssec, ResolvConf, ResolverSource};
 use crate::shown;
 use crate::store::{Entries, LedgerSettings};
 
@@ -461,8 +461,11 @@ impl Completion<'_> {
     }
 
     fn resolver(&mut self, directives: &Directives) -> (ResolverSource, ResolverSettings) {
-        let source =
-            ResolverSource { file: self.environment.resolv_conf.clone(), given: directives.resolver.clone() };
+        let source = ResolverSource {
+            file: self.environment.resolv_conf.clone(),
+            given: directives.resolver.clone(),
+            dnssec: if Self::wants_dane(&directives.tls_policies) { directives.dnssec } else { Dnssec::Off },
+        };
         let file = source.read().unwrap_or_else(|error| {
             if source.given.is_empty() {
                 let path = shown::path(&source.file);

@@ -20,7 +20,7 @@ use crate::control::ControlPlace;
 const LARGE: u32 = i32::MAX as u32;
 
 /// All directives, in the order in which they are shown.
-pub static DIRECTIVES: [Directive; 44] = [
+pub static DIRECTIVES: [Directive; 45] = [
     Directive {
         name: "database",
         kind: Kind::Text { shape: "PATH", set: |to, text| path(&mut to.database, text) },
@@ -242,6 +242,18 @@ pub static DIRECTIVES: [Directive; 44] = [
         on_reload: OnReload::Taken,
         help: "The DNS servers to ask. Write an IPv6 address with a port as `[::1]:53`. The options `timeout` and `attempts` of `/etc/resolv.conf` always apply.",
         show: |config| Some(join(config.settings.resolver.servers.iter().map(NameServer::to_string))),
+    },
+    Directive {
+        name: "dnssec",
+        kind: Kind::Text {
+            shape: "auto, trust or off",
+            set: |to, text| values::dnssec(text.value).map(|dnssec| to.dnssec = dnssec),
+        },
+        default: Fallback::Value("auto"),
+        repeat: Repeat::LastHolds,
+        on_reload: OnReload::Taken,
+        help: "Which DNS servers are believed if they say that DNSSEC vouches for an answer, for destinations whose `tls_policy` is `dane` or `dane-only`: with `auto` those on this machine (loopback addresses), and those of `/etc/resolv.conf` if it has the option `trust-ad`; with `trust` all; with `off` none. A server that is believed must validate, and nobody may be able to change its answers on their way here. The program does not validate itself. A server that is believed and does not validate is told of at the start.",
+        show: |config| Some(values::show_dnssec(config.directives.dnssec).to_owned()),
     },
     Directive {
         name: "interval",
@@ -492,7 +504,7 @@ pub static DIRECTIVES: [Directive; 44] = [
         default: Fallback::Described("`* may`"),
         repeat: Repeat::Cumulative,
         on_reload: OnReload::Taken,
-        help: "What is needed of TLS before mail goes to some destinations. DESTINATION is `*` (all but relays), `example.com`, `.example.com` (with all domains below it), an address literal such as `[192.0.2.1]`, or `relay:HOST`. Of several lines the one holds that names the destination most closely; two about the same are an error. LEVEL is `none` (TLS is never tried, for hosts whose TLS is broken: entries of `portprio` with `@starttls` count as plain, those with `@tls` are left out), `may` (as `portprio` says, with plain text where that fails), `encrypt` (nothing goes in plain text, and anybody may be the server), `verify` (the certificate is one of a trusted authority, for the name of the host; where MX records lead to the host, whoever can forge DNS answers can choose that name, unless `names` is given), or `pin` (the key of the server is one of those that are named; neither names nor dates count). Trusted are the system's authorities together with `tls_trustfile`; for relays that file alone, if it is there. The options are: `min=1.3`, the earliest version where TLS is needed; for `verify`, `names=A:B:.C`, the names of which the certificate must have one instead of that of the host, `.C` being any name with one label before C; for `pin`, `spki=SHA256`, the SHA-256 of the public key as 64 hexadecimal digits, once for each key; `sni=NAME`, the name that the server is asked for; `groups=classic`, to offer no post-quantum key exchange; `cert=PATH` with `key=PATH`, as in `tls_client_cert`. Mail that finds no server that is good enough fails temporarily, and its text says why.",
+        help: "What is needed of TLS before mail goes to some destinations. DESTINATION is `*` (all but relays), `example.com`, `.example.com` (with all domains below it), an address literal such as `[192.0.2.1]`, or `relay:HOST`. Of several lines the one holds that names the destination most closely; two about the same are an error. LEVEL is `none` (TLS is never tried, for hosts whose TLS is broken: entries of `portprio` with `@starttls` count as plain, those with `@tls` are left out), `may` (as `portprio` says, with plain text where that fails), `encrypt` (nothing goes in plain text, and anybody may be the server), `verify` (the certificate is one of a trusted authority, for the name of the host; where MX records lead to the host, whoever can forge DNS answers can choose that name, unless `names` is given), `pin` (the key of the server is one of those that are named; neither names nor dates count), `dane` (where DNSSEC vouches for TLSA records of the host, RFC 7672, the server must prove itself by them; if none of them can be used, nothing goes in plain text; where there are none, as `else` says), or `dane-only` (as `dane`, and no mail goes to a host without such records, nor by MX records that DNSSEC does not vouch for). If the TLSA records of a host cannot be looked up, it is not used. See `dnssec`. Trusted are the system's authorities together with `tls_trustfile`; for relays that file alone, if it is there. The options are: `min=1.3`, the earliest version where TLS is needed; for `verify`, `names=A:B:.C`, the names of which the certificate must have one instead of that of the host, `.C` being any name with one label before C; for `pin`, `spki=SHA256`, the SHA-256 of the public key as 64 hexadecimal digits, once for each key; for `dane`, `else=encrypt` instead of `else=may`, and `insecure_mx=encrypt` or `insecure_mx=may` instead of `insecure_mx=dane`, what TLSA records are worth at hosts of MX records that DNSSEC does not vouch for; `sni=NAME`, the name that the server is asked for; `groups=classic`, to offer no post-quantum key exchange; `cert=PATH` with `key=PATH`, as in `tls_client_cert`. Mail that finds no server that is good enough fails temporarily, and its text says why.",
         show: |config| show_lines(config.directives.tls_policies.iter().map(tls_policy::show_line)),
     },
     Directive {

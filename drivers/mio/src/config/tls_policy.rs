@@ -69,9 +69,6 @@ pub enum TlsPolicyError {
         /// A level with a similar name.
         meant: Option<&'static str>,
     },
-    /// A level whose records are not looked up.
-    #[error("the level {0} is not available yet: TLSA records are not looked up")]
-    NotYet(&'static str),
     /// A word that is no option.
     #[error("\"{}\" is no option{}: it must be KEY=VALUE with one of {}", shown::value(.word), did_you_mean(*.meant), option_names())]
     Option {
@@ -140,12 +137,7 @@ impl TlsPolicyLine {
         for word in words {
             options.add(level, word)?;
         }
-        let policy = options.policy(level)?;
-        // Without records to go by, these levels would promise what they do not hold.
-        if matches!(policy.level, Level::Dane { .. } | Level::DaneOnly) {
-            return Err(TlsPolicyError::NotYet(level));
-        }
-        Ok(Self { line, destination, policy })
+        Ok(Self { line, destination, policy: options.policy(level)? })
     }
 }
 
@@ -251,6 +243,11 @@ impl Options {
 }
 
 impl Completion<'_> {
+    /// Returns whether any line goes by TLSA records.
+    pub(super) fn wants_dane(lines: &[TlsPolicyLine]) -> bool {
+        lines.iter().any(|line| matches!(line.policy.level, Level::Dane { .. } | Level::DaneOnly))
+    }
+
     /// Returns the lines as the core has them. Relays of which a line says nothing else see this client.
     pub(super) fn tls_policies(&mut self, lines: &[TlsPolicyLine], usual: &Client) -> Vec<PolicyLine> {
         let completed = lines.iter().map(|line| {

@@ -23,6 +23,7 @@ use crate::logging::LogFormat;
 use crate::monitor::MetricsAddress;
 use crate::overview::{CountedDestination, OTHERS};
 use crate::resolv_conf::DNS_PORT;
+use crate::resolv_conf::Dnssec;
 use crate::shown;
 use crate::store::{Addresses, Entries, Retention, SUBMISSION_LIMIT_OCTETS};
 
@@ -242,6 +243,21 @@ pub(super) fn transcripts(text: &str) -> Result<Transcripts, ValueError> {
         "all" => Ok(Transcripts::Always),
         "none" => Ok(Transcripts::Never),
         _ => Err(ValueError::Word { text: text.into(), words: "failed, all or none" }),
+    }
+}
+
+/// `auto`, `trust` or `off`.
+pub(super) fn dnssec(text: &str) -> Result<Dnssec, ValueError> {
+    let known = [Dnssec::Auto, Dnssec::Trust, Dnssec::Off];
+    let found = known.into_iter().find(|dnssec| show_dnssec(*dnssec) == text);
+    found.ok_or_else(|| ValueError::Word { text: text.into(), words: "auto, trust or off" })
+}
+
+pub(super) const fn show_dnssec(dnssec: Dnssec) -> &'static str {
+    match dnssec {
+        Dnssec::Auto => "auto",
+        Dnssec::Trust => "trust",
+        Dnssec::Off => "off",
     }
 }
 

@@ -93,3 +93,21 @@ proptest! {
         prop_assert!(parsed.complaints.iter().all(|(_, text)| !text.chars().any(char::is_control)));
     }
 }
+
+#[test]
+fn those_servers_are_believed_that_the_directive_and_the_file_say() {
+    let believed = |text: &str, given: &[&str], dnssec| {
+        let given = given.iter().map(|text| server(text)).collect();
+        let source = ResolverSource { file: PathBuf::new(), given, dnssec };
+        let servers = source.settings(&ResolvConf::parse(text.as_bytes())).servers;
+        servers.iter().map(|server| server.is_believed).collect::<Vec<_>>()
+    };
+    let (plain, trusting) =
+        ("nameserver 127.0.0.53\nnameserver 192.0.2.1\n", "nameserver 192.0.2.1\noptions trust-ad\n");
+    assert_eq!(believed(plain, &[], Dnssec::Auto), [true, false]);
+    assert_eq!(believed(trusting, &[], Dnssec::Auto), [true]);
+    // What the file says is about its own servers.
+    assert_eq!(believed(trusting, &["192.0.2.9", "::1"], Dnssec::Auto), [false, true]);
+    assert_eq!(believed(plain, &[], Dnssec::Trust), [true, true]);
+    assert_eq!(believed(trusting, &["127.0.0.1"], Dnssec::Off), [false]);
+}
