@@ -11,6 +11,7 @@ use core::net::SocketAddr;
 use crate::address::{AddressError, Domain};
 use crate::command::CommandName;
 use crate::course::Course;
+use crate::dkim::SignTrouble;
 use crate::ending::{EndCause, Unfit, Unsuitable};
 use crate::next_hop::{Host, RelayError};
 use crate::reply::Reply;
@@ -102,6 +103,8 @@ pub enum Failure {
     Unsendable(Unsendable),
     /// `mail_remote` cannot be understood.
     MalformedRelay(RelayError),
+    /// The mail is to be signed, and could not be.
+    NotSigned(SignTrouble),
 }
 
 /// The candidates of a next hop, all of which have failed.
@@ -207,7 +210,7 @@ pub enum Unsendable {
 pub enum AttemptKind {
     /// The mail was delivered.
     Delivered,
-    /// An address or the relay specification is unusable.
+    /// An address or the relay specification is unusable, or the mail cannot be signed.
     Address,
     /// The name servers, or their answers.
     Dns,
@@ -258,7 +261,8 @@ impl Attempt<Failure> {
             Failure::Unreached(_)
             | Failure::Unresolved(_)
             | Failure::Unsendable(_)
-            | Failure::MalformedRelay(_) => (None, None),
+            | Failure::MalformedRelay(_)
+            | Failure::NotSigned(_) => (None, None),
         };
         let (status, kind, is_fatal) = (failure.status(), failure.kind(), failure.is_fatal());
         AttemptFacts {
@@ -293,7 +297,7 @@ impl Failure {
         match self {
             Self::Refused { fatal, .. } => *fatal,
             Self::Unfit(..) | Self::Unsendable(_) => true,
-            Self::Uncertain(..) | Self::Unreached(_) | Self::MalformedRelay(_) => false,
+            Self::Uncertain(..) | Self::Unreached(_) | Self::MalformedRelay(_) | Self::NotSigned(_) => false,
             Self::Unresolved(reason) => !matches!(reason, Unresolved::DnsFailed(_)),
         }
     }
@@ -308,6 +312,7 @@ impl Failure {
             Self::Unresolved(reason) => reason.status(),
             Self::Unsendable(reason) => reason.status(),
             Self::MalformedRelay(_) => EnhancedStatus::BAD_CONFIGURATION,
+            Self::NotSigned(_) => EnhancedStatus::CRYPTOGRAPHY,
         })
     }
 
@@ -319,6 +324,7 @@ impl Failure {
             Self::Unfit(_, Unfit::NeedsSmtpUtf8)
             | Self::Unsendable(_)
             | Self::MalformedRelay(_)
+            | Self::NotSigned(_)
             | Self::Unresolved(Unresolved::BadDomain(_)) => AttemptKind::Address,
             Self::Uncertain(..) => AttemptKind::Uncertain,
             Self::Unreached(unreached) => match (unreached.tried.last(), &unreached.host) {

@@ -9,6 +9,8 @@ use core::fmt::{self, Write as _};
 
 use thiserror::Error;
 
+use crate::dkim::SignMark;
+
 /// Longest value of ENVID in octets, as it is sent (RFC 3461 section 4.4).
 pub const ENVELOPE_ID_LIMIT_OCTETS: usize = 100;
 /// Longest value of ORCPT in octets, as it is sent (RFC 3461 section 4.2).
@@ -48,13 +50,16 @@ pub struct DsnWishes {
     pub message: MessageWishes,
 }
 
-/// What the sender wants of all reports about one message. Mail that differs in this does not share a transaction, nor a report.
+/// What the sender wants of a message as a whole, and of all reports about it. Mail that differs in this does not share a transaction,
+/// nor a report.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageWishes {
     /// RET: how much of the message a report of failure returns.
     pub extent: Option<ReturnExtent>,
     /// ENVID: an id of the sender's own, which comes back in reports.
     pub envelope_id: Option<EnvelopeId>,
+    /// Whether the message is to be signed.
+    pub sign: SignMark,
 }
 
 /// Of what the sender wants to be told. Nothing of all three is NEVER.

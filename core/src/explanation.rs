@@ -124,6 +124,8 @@ pub enum Waiting {
 pub enum DatabaseWork {
     /// It is read for a connection.
     Read,
+    /// It was read for a connection, and is being signed.
+    Sign,
     /// Its verdict is recorded.
     Record,
     /// It is read for its bounce.

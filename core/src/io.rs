@@ -8,6 +8,7 @@ use core::net::{IpAddr, SocketAddr};
 use bytes::Bytes;
 use thiserror::Error;
 
+use crate::dkim::{Digest, KeyId, SignTrouble, Signature};
 use crate::event::Event;
 use crate::explanation::{Answer, Inquiry};
 pub use crate::ids::{ConnectionId, InquiryId, QueryId};
@@ -50,6 +51,8 @@ pub enum Input<'a> {
     DatagramFailed(QueryId, ConnectError),
     /// The answer to an [`Output::Store`].
     Store(RequestId, Result<StoreReply, StoreError>),
+    /// The answer to an [`Output::Sign`]: the signatures in the order of what was to be signed.
+    Signed(RequestId, Vec<Result<Signature, SignTrouble>>),
     /// Another program may have written to the outbox.
     OutboxChanged,
     /// The administrator wants all mail tried now that is not given up (SIGUSR2). A temporary failure before its time leaves no
@@ -154,6 +157,8 @@ pub enum Output {
     /// Tell the database that this mail, which it [holds](crate::outbox#what-is-held), is given up without a verdict. To be done before
     /// the requests after it. Not answered.
     Release(Vec<MailId>),
+    /// Sign these digests with these keys, which are those of [`Settings::signing`]. Answered by [`Input::Signed`], however long it takes.
+    Sign(RequestId, Vec<(KeyId, Digest)>),
     /// Report to the administrator.
     Event(Event),
     /// An answer to an [`Input::Inquiry`].

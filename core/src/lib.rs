@@ -65,7 +65,7 @@
 //!             Output::Event(event) => eprintln!("{event}"),
 //!             Output::Drained => break 'run,
 //!             // The examples `on_std` and `on_tokio` carry these out too.
-//!             Output::StartTls { .. } | Output::Transmit(_) | Output::Datagram { .. } => unreachable!(),
+//!             Output::StartTls { .. } | Output::Transmit(_) | Output::Datagram { .. } | Output::Sign(..) => unreachable!(),
 //!             Output::Close(_) | Output::CloseDatagram(_) | Output::Answer(..) => {}
 //!         }
 //!     }
@@ -116,7 +116,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | vocabulary | [`time`], [`rng`], [`address`], [`dsn`], [`next_hop`], [`status`], [`ids`], [`settings`], [`outbox`], [`io`], [`system_error`], [`tls`], [`event`], [`tally`], [`watch`], [`one_line`], [`shown`], [`flight`], [`fair_queue`], and `expiring_map` |
-//! | wire | [`reply`], [`command`], [`transparency`], [`sasl`], [`ending`], [`attempt`], [`failure`], [`wording`], [`secrets`] |
+//! | wire | [`reply`], [`command`], [`transparency`], [`sasl`], [`ending`], [`attempt`], [`failure`], [`wording`], [`secrets`], [`dkim`] |
 //! | machines | [`session`], [`resolver`] |
 //! | decisions | [`route`], [`schedule`] with [`retry_rule`], [`mail_pattern`] and [`failure_pattern`], [`policy`] with [`destination_pattern`], [`bounce`], [`delay_warning`] and [`relay_report`], and `reachability`: servers that do not answer |
 //! | one next hop | `delivery` |
@@ -140,6 +140,7 @@ pub mod course;
 pub mod delay_warning;
 mod delivery;
 pub mod destination_pattern;
+pub mod dkim;
 pub mod dispatcher;
 pub mod dsn;
 pub mod ending;

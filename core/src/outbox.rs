@@ -35,6 +35,7 @@ use thiserror::Error;
 pub use self::replacement::{BounceOrder, NewBounce, Replacement};
 use crate::attempt::{Acceptance, Attempt, AttemptFacts, Failure};
 use crate::delay_warning::DelayWarnings;
+use crate::dkim::{SignMark, Signing, UnsignedField};
 use crate::dsn::{DsnWishes, MessageWishes};
 use crate::failure_pattern::LastFailure;
 use crate::flight::{FlightMark, FoundFlight, Uncertain};
@@ -171,6 +172,8 @@ pub enum StoreRequest {
         transactions: usize,
         /// Most recipients of one transaction, from 1 to [`TRANSACTION_RECIPIENT_LIMIT`].
         recipients: usize,
+        /// How they are signed, if any may be: [`ClaimedTransaction::to_sign`].
+        signing: Option<Signing>,
     },
     /// A piece of one mail's data. Answer: [`StoreReply::Data`].
     ReadData {
@@ -254,6 +257,8 @@ pub struct Commit {
     pub reports: Option<Box<RelayReports>>,
     /// What is noted of [flights](crate::flight). If nothing can be noted, that costs nothing else.
     pub flights: Vec<FlightMark>,
+    /// The mark of the bounces, warnings and reports that it makes. If it cannot be stored, that costs nothing else.
+    pub own_mark: SignMark,
 }
 
 impl Commit {
@@ -426,6 +431,11 @@ pub struct Committed {
 }
 
 impl Claimed {
+    /// Returns whether some of it is to be signed.
+    pub fn is_to_be_signed(&self) -> bool {
+        self.transactions.iter().any(|transaction| !transaction.to_sign.is_empty())
+    }
+
     /// Returns the mail that it lays hold of.
     pub fn ids(&self) -> impl Iterator<Item = MailId> {
         self.rows().map(|row| row.id)
@@ -483,6 +493,8 @@ pub struct ClaimedTransaction {
     pub data_octets: u64,
     /// The message, or its first [`DATA_CHUNK_OCTETS`] if it is longer.
     pub head: Bytes,
+    /// The fields of its signatures; none if it is not signed.
+    pub to_sign: Vec<UnsignedField>,
 }
 
 /// A row that was claimed together with others, and is returned.

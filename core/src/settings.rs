@@ -10,6 +10,7 @@ use core::net::{IpAddr, SocketAddr};
 
 use crate::address::Domain;
 use crate::course::Transcripts;
+use crate::dkim::SigningRules;
 use crate::flight::Uncertain;
 use crate::hold::HoldLine;
 use crate::policy::{Policy, PolicyLine};
@@ -70,6 +71,8 @@ pub struct Settings {
     pub transcripts: Transcripts,
     /// What is done with mail that may have arrived already.
     pub uncertain: Uncertain,
+    /// Which mail is signed, and with which keys.
+    pub signing: Arc<SigningRules>,
 }
 
 /// The settings of the resolver.
@@ -137,6 +140,7 @@ impl Settings {
             tells_course: false,
             transcripts: Transcripts::Never,
             uncertain: Uncertain::default(),
+            signing: Arc::default(),
         }
     }
 }

@@ -48,6 +48,8 @@ impl EnhancedStatus {
     pub const NO_PROOF: Self = Self::new(4, 7, 5);
     /// A security or policy reason.
     pub const POLICY: Self = Self::new(4, 7, 0);
+    /// A cryptographic failure.
+    pub const CRYPTOGRAPHY: Self = Self::new(4, 7, 5);
 
     /// Returns the code `class.subject.detail`.
     pub const fn new(class: u8, subject: u16, detail: u16) -> Self {

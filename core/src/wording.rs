@@ -42,6 +42,10 @@ pub fn faillog_text(failure: &Failure) -> String {
         Failure::MalformedRelay(error) => {
             own(OwnFailure::ReachRelay, EnhancedStatus::BAD_CONFIGURATION, error.to_string())
         }
+        Failure::NotSigned(trouble) => FailureText::free(
+            EnhancedStatus::CRYPTOGRAPHY,
+            &format!("the mail could not be signed (DKIM): {}", OneLine(trouble)),
+        ),
     }
 }
 

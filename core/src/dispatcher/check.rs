@@ -55,7 +55,7 @@ impl OpenRequests {
                     open.orders += 1;
                     continue;
                 }
-                Asked::Claim(Claim { hop, ids, .. }) => {
+                Asked::Claim(Claim { hop, ids, .. }) | Asked::Sign(Claim { hop, ids, .. }, _) => {
                     *open.claims.entry(*hop).or_default() += 1;
                     ids
                 }

@@ -255,6 +255,7 @@ impl Books {
         let mut commit = self.commits.take_pending();
         commit.warnings = if commit.failed.is_empty() { None } else { self.delay_warnings() };
         commit.reports = self.relay_reports(&commit.delivered);
+        commit.own_mark = self.config.own_mark();
         commit.flights = flights.take_marks();
         commit.flights.extend(self.store.suspects.marks());
         self.commits.in_flight = Some(commit.clone());

@@ -1,6 +1,7 @@
 //! The settings, and what follows from them.
 
 use crate::attempt::Failure;
+use crate::dkim::SignMark;
 use crate::envelope::Envelope;
 use crate::hold::HoldLine;
 use crate::outbox::Row;
@@ -23,6 +24,11 @@ impl Configuration {
     /// Puts these settings into force. Returns those of before.
     pub(super) fn replace(&mut self, settings: Settings) -> Settings {
         core::mem::replace(self, Self::new(settings)).settings
+    }
+
+    /// Returns the mark of the mail of our own that says what becomes of other mail.
+    pub(super) fn own_mark(&self) -> SignMark {
+        self.settings.signing.mark_of_own(&self.settings.bounce_from)
     }
 
     /// Returns the rules by which mail is tried again.

@@ -69,6 +69,7 @@ impl Books {
         }
         self.store.requests.iter().find_map(|asked| match asked {
             Asked::Claim(claim) => claim.ids.contains(&id).then_some(DatabaseWork::Read),
+            Asked::Sign(claim, _) => claim.ids.contains(&id).then_some(DatabaseWork::Sign),
             Asked::Bounce { ids, .. } => ids.contains(&id).then_some(DatabaseWork::ReadForBounce),
             Asked::Recall { ids, .. } => ids.contains(&id).then_some(DatabaseWork::ReadAgain),
             Asked::Scan

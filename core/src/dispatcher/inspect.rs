@@ -201,6 +201,7 @@ impl Dispatcher {
             Asked::Claim(Claim { connection, .. }) => Some(*connection),
             Asked::Scan
             | Asked::Rescan { .. }
+            | Asked::Sign(..)
             | Asked::Data { .. }
             | Asked::Bounce { .. }
             | Asked::Recall { .. }

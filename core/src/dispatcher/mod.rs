@@ -20,6 +20,7 @@ mod requests;
 mod rescan;
 mod run;
 mod set_aside;
+mod signing;
 mod store_side;
 mod survey;
 mod suspects;
@@ -28,6 +29,7 @@ mod suspects;
 mod tests;
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 use bytes::{Bytes, BytesMut};
 
@@ -40,6 +42,7 @@ pub use self::inspect::{
 use self::requests::{Asked, wrong_kind};
 use self::run::Progress;
 pub use self::survey::{Survey, SurveyRow};
+use crate::dkim::SignTrouble;
 use crate::event::Level;
 use crate::io::{ConnectionId, Input, Output};
 use crate::next_hop::NextHop;
@@ -185,6 +188,7 @@ impl Dispatcher {
                 deliveries.resolver().handle_datagram_failed(now.monotonic, query, error);
             }
             Input::Store(request, result) => self.answered(request, result),
+            Input::Signed(request, signatures) => self.signed(request, signatures),
             Input::OutboxChanged => {
                 books.scan.note_foreign_write();
                 books.orders.look();
@@ -322,8 +326,11 @@ impl Dispatcher {
             }
             (Asked::Claim(claim), Ok(StoreReply::Claimed(answer))) => {
                 books.store.requests.succeeded();
+                if answer.is_to_be_signed() {
+                    return books.sign(claim.clone(), answer);
+                }
                 books.store.held.begin(answer.rows(), now);
-                deliveries.claimed(books, claim, answer);
+                deliveries.claimed(books, claim, answer, Vec::new());
             }
             (&Asked::Data { hop, connection, .. }, Ok(StoreReply::Data(octets))) => {
                 books.store.requests.succeeded();
@@ -373,6 +380,12 @@ impl Dispatcher {
             Asked::Scan => books.scan_failed(&error),
             Asked::Rescan { after, .. } => books.rescan_failed(after),
             Asked::Claim(claim) => deliveries.claim_failed(books, &claim, &error),
+            // Nobody but the database answers so, and it was not asked.
+            Asked::Sign(claim, answer) => {
+                let signed = answer.transactions.iter().map(|_| Err(SignTrouble::NoAnswer)).collect();
+                books.store.held.begin(answer.rows(), books.now.wall);
+                deliveries.claimed(books, &claim, answer, signed);
+            }
             Asked::Data { hop, connection, id } => {
                 books.data_failed(id, error);
                 deliveries.data_read(books, hop, connection, Bytes::new());

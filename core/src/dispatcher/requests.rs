@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use super::deliveries::{Claim, RecallReason};
 use crate::io::ConnectionId;
 use crate::order::OrderStep;
-use crate::outbox::{Cursor, MailId, RequestId, StoreError, StoreTrouble};
+use crate::outbox::{Claimed, Cursor, MailId, RequestId, StoreError, StoreTrouble};
 use crate::queue::HopId;
 
 /// The purpose of an open request.
@@ -18,6 +18,8 @@ pub(super) enum Asked {
     Rescan { after: Cursor, frontier: Cursor },
     /// Mail for a connection.
     Claim(Claim),
+    /// Signatures for mail that was claimed, with the answer to the claim.
+    Sign(Claim, Claimed),
     /// A piece of the data of a mail that a connection sends.
     Data { hop: HopId, connection: ConnectionId, id: MailId },
     /// Mail that is to be bounced.
@@ -69,7 +71,7 @@ impl Requests {
     /// Whether the answer to one of them will make the database hold mail.
     pub(super) fn ask_for_mail(&self) -> bool {
         self.open.values().any(|asked| match asked {
-            Asked::Claim(_) | Asked::Bounce { .. } | Asked::Recall { .. } => true,
+            Asked::Claim(_) | Asked::Sign(..) | Asked::Bounce { .. } | Asked::Recall { .. } => true,
             Asked::Scan
             | Asked::Rescan { .. }
             | Asked::Data { .. }

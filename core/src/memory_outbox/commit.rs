@@ -74,6 +74,13 @@ impl MemoryOutbox {
         let late = core::mem::take(&mut outcomes.late);
         let warned = warnings.map_or(Vec::new(), |warnings| self.warn(&warnings, &late));
         commit.replaced.into_iter().for_each(|replacement| self.replace(replacement, &mut outcomes));
+        let told = warned.iter().map(|warned| warned.warning);
+        let told = told.chain(outcomes.reported.iter().map(|reported| reported.report));
+        for id in told.chain(outcomes.bounces.iter().flatten().copied()) {
+            if let Some(stored) = self.mails.get_mut(&id) {
+                stored.mail.wishes.message.sign = commit.own_mark;
+            }
+        }
         // A refused verdict is tried again, and must then be about the same mail.
         ids.retain(|id| !outcomes.refused.iter().any(|refused| refused.id == *id));
         for id in ids {

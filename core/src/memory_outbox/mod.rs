@@ -194,8 +194,8 @@ impl MemoryOutbox {
     pub fn answer(&mut self, request: StoreRequest) -> Result<StoreReply, StoreError> {
         Ok(match request {
             StoreRequest::Scan { after, limit } => self.scan(after, limit),
-            StoreRequest::Claim { ids, transactions, recipients } => {
-                self.claim(&ids, transactions, recipients)
+            StoreRequest::Claim { ids, transactions, recipients, signing } => {
+                self.claim(&ids, transactions, recipients, signing.as_ref())
             }
             StoreRequest::ReadData { id, offset, limit } => {
                 StoreReply::Data(self.read_data(id, offset, limit)?)

@@ -5,14 +5,17 @@ use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use core::ops::ControlFlow;
+
 use bytes::Bytes;
 
 use super::{Flaw, Mail, MemoryOutbox, Stored, contents, is_same_message, named};
 use crate::bounce::needed_octets;
+use crate::dkim::{SignMark, Signing, UnsignedField};
 use crate::dsn::{EnvelopeId, MessageWishes, ReturnExtent};
 use crate::outbox::{
     Claimed, ClaimedTransaction, Cursor, DATA_CHUNK_OCTETS, FailedMail, FailedMessage, LeftOver, MailId,
-    Refused, Scanned, StoreError, StoreReply, StoreTrouble,
+    Refused, Row, Scanned, StoreError, StoreReply, StoreTrouble,
 };
 
 /// Rows of one message: equal in sender and data.
@@ -38,7 +41,13 @@ impl MemoryOutbox {
         StoreReply::Scanned(Scanned { rows, taken, unreadable, next, data_version: self.data_version })
     }
 
-    pub(super) fn claim(&mut self, ids: &[MailId], limit: usize, recipients: usize) -> StoreReply {
+    pub(super) fn claim(
+        &mut self,
+        ids: &[MailId],
+        limit: usize,
+        recipients: usize,
+        signing: Option<&Signing>,
+    ) -> StoreReply {
         let (readable, unreadable) = self.sort(ids, |id| !self.is_taken(id));
         let (mut transactions, mut over) = (Vec::new(), BTreeSet::new());
         let mut octets = 0;
@@ -52,8 +61,9 @@ impl MemoryOutbox {
             }
             octets += head.len();
             let data_octets = first.data.len() as u64;
-            let rows = group.iter().map(|(id, mail)| mail.row(*id)).collect();
-            transactions.push(ClaimedTransaction { rows, data_octets, head });
+            let rows: Vec<Row> = group.iter().map(|(id, mail)| mail.row(*id)).collect();
+            let to_sign = to_sign(signing, &rows, &first.data);
+            transactions.push(ClaimedTransaction { rows, data_octets, head, to_sign });
         }
         let left_over = readable.iter().filter(|(id, _)| over.contains(id));
         let left_over =
@@ -148,19 +158,33 @@ impl MemoryOutbox {
     }
 }
 
+/// Returns the fields of the signatures of a message.
+fn to_sign(signing: Option<&Signing>, rows: &[Row], data: &[u8]) -> Vec<UnsignedField> {
+    let draft = signing.zip(rows.first()).and_then(|(signing, row)| signing.draft(row));
+    draft.map_or(Vec::new(), |mut draft| match draft.add(data) {
+        ControlFlow::Continue(()) => draft.finish(),
+        ControlFlow::Break(()) => Vec::new(),
+    })
+}
+
 /// Returns a number that the rows of one message share, and other messages do not, unless somebody makes them so.
 fn digest(mail: &Mail) -> u64 {
     // FNV-1a.
     const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0100_0000_01b3;
     let sender = mail.reverse_path().into_iter().flatten();
-    let MessageWishes { extent, envelope_id } = &mail.wishes.message;
+    let MessageWishes { extent, envelope_id, sign } = &mail.wishes.message;
+    let sign: &[u8] = match sign {
+        SignMark::Unmarked => b"",
+        SignMark::Wanted => b"W",
+        SignMark::IfPossible => b"P",
+    };
     let extent = extent.map_or(b"".as_slice(), |extent| match extent {
         ReturnExtent::Full => b"F",
         ReturnExtent::Headers => b"H",
     });
     let envelope_id = envelope_id.as_ref().map_or("", EnvelopeId::as_str).as_bytes();
-    let octets = sender.chain(b"\0").chain(extent).chain(envelope_id).chain(b"\0").chain(&mail.data);
+    let octets = sender.chain(b"\0").chain(sign).chain(extent).chain(envelope_id).chain(b"\0").chain(&mail.data);
     octets.fold(BASIS, |digest, octet| (digest ^ u64::from(*octet)).wrapping_mul(PRIME))
 }
 

@@ -23,12 +23,12 @@ pub(super) struct MailData {
 }
 
 impl MailData {
-    /// Returns a message of `total` octets that begins with `head`.
-    pub(super) fn new(head: Bytes, total: u64) -> Self {
-        let (buffered, next_offset) = (head.len(), head.len() as u64);
+    /// Returns a message of `total` octets that begins with `head`. The fields of its signatures go before it.
+    pub(super) fn new(signatures: Bytes, head: Bytes, total: u64) -> Self {
+        let (buffered, next_offset) = (signatures.len() + head.len(), head.len() as u64);
         Self {
             encoder: MailDataEncoder::default(),
-            chunks: VecDeque::from([head]),
+            chunks: VecDeque::from([signatures, head]),
             buffered,
             next_offset,
             total: total.max(next_offset),

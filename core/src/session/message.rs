@@ -15,6 +15,8 @@ use crate::transparency::transmitted_octets;
 #[derive(Debug)]
 pub(super) struct Message {
     reverse_path: Option<Mailbox>,
+    /// Header fields that go before the data.
+    signatures: Bytes,
     data_octets: u64,
     head: Bytes,
     size: Size,
@@ -33,17 +35,25 @@ enum Size {
 }
 
 impl Message {
-    /// Returns the message of `data_octets` that begins with `head`; of a probe, only the sender is used.
-    pub(super) fn new(reverse_path: Option<Mailbox>, data_octets: u64, head: Bytes, is_probe: bool) -> Self {
+    /// Returns the message of `data_octets` that begins with `head`, and before which its signatures go; of a probe, only the sender is
+    /// used.
+    pub(super) fn new(
+        reverse_path: Option<Mailbox>,
+        signatures: Bytes,
+        data_octets: u64,
+        head: Bytes,
+        is_probe: bool,
+    ) -> Self {
+        let added = signatures.len() as u64;
         let is_whole = head.len() as u64 >= data_octets;
         let size = match (is_probe, is_whole) {
             (true, _) => Size::Nothing,
-            (false, true) => Size::Exactly(transmitted_octets(&head)),
-            (false, false) => Size::AtLeast(data_octets),
+            (false, true) => Size::Exactly(transmitted_octets(&head).saturating_add(added)),
+            (false, false) => Size::AtLeast(data_octets.saturating_add(added)),
         };
         // RFC 6152 section 3.
         let body_8bit = !head.is_ascii();
-        Self { reverse_path, data_octets, head, size, body_8bit }
+        Self { reverse_path, signatures, data_octets, head, size, body_8bit }
     }
 
     /// Returns the size that the message has at least; nothing if there is no message.
@@ -80,6 +90,7 @@ impl Message {
 
     /// Returns the data, to be sent now.
     pub(super) fn take_data(&mut self) -> MailData {
-        MailData::new(mem::take(&mut self.head), self.data_octets)
+        let (signatures, head) = (mem::take(&mut self.signatures), mem::take(&mut self.head));
+        MailData::new(signatures, head, self.data_octets)
     }
 }

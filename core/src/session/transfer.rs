@@ -63,10 +63,10 @@ pub(super) enum EnvelopeStep {
 impl Transfer {
     /// Returns a transaction in which everything is decided that this server need not be asked.
     pub(super) fn new(transaction: Transaction, extensions: &Extensions) -> Self {
-        let Transaction { reverse_path, recipients, data_octets, head, is_probe } = transaction;
+        let Transaction { reverse_path, recipients, signatures, data_octets, head, is_probe } = transaction;
         let asked = |recipient| AskedRecipient { recipient, state: RecipientState::Open };
         let mut transfer = Self {
-            message: Message::new(reverse_path, data_octets, head, is_probe),
+            message: Message::new(reverse_path, signatures, data_octets, head, is_probe),
             smtputf8: false,
             left_out: Vec::new(),
             recipients: recipients.into_iter().map(asked).collect(),

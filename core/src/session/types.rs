@@ -69,6 +69,8 @@ pub struct Transaction {
     pub reverse_path: Option<Mailbox>,
     /// The recipients. Their senders want the same [of the message](crate::dsn::MessageWishes).
     pub recipients: Vec<Recipient>,
+    /// Header fields that go before the message, with their CRLF: its signatures.
+    pub signatures: Bytes,
     /// Length of the stored message in octets.
     pub data_octets: u64,
     /// Its beginning, or all of it. The rest is requested by [`SessionOutput::NeedData`].

@@ -14,6 +14,7 @@ use super::pauses::LOCAL_PAUSE;
 use crate::dispatcher::books::Books;
 use crate::dispatcher::requests::Asked;
 use crate::dispatcher::set_aside::Undone;
+use crate::dispatcher::signing::Signed;
 use crate::event::Level;
 use crate::explanation::PauseReason;
 use crate::flight::FLIGHT_LIMIT_MESSAGES;
@@ -27,7 +28,7 @@ use crate::session::{Recipient, Transaction};
 const CLAIM_LIMIT_MESSAGES: usize = 50;
 
 /// A request for mail for a connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::dispatcher) struct Claim {
     pub(in crate::dispatcher) hop: HopId,
     pub(in crate::dispatcher) connection: ConnectionId,
@@ -66,7 +67,7 @@ impl Deliveries {
         }
         let recipients = self.recipients_of_a_transaction(hop, connection);
         self.destinations.update(hop, Destination::open_claim);
-        let request = StoreRequest::Claim { ids: ids.clone(), transactions, recipients };
+        let request = StoreRequest::Claim { ids: ids.clone(), transactions, recipients, signing: books.signing() };
         books.ask(request, Asked::Claim(Claim { hop, connection, ids }));
     }
 
@@ -144,7 +145,13 @@ impl Deliveries {
     }
 
     /// Gives mail to the connection for which it was claimed.
-    pub(in crate::dispatcher) fn claimed(&mut self, books: &mut Books, claim: &Claim, answer: Claimed) {
+    pub(in crate::dispatcher) fn claimed(
+        &mut self,
+        books: &mut Books,
+        claim: &Claim,
+        answer: Claimed,
+        signed: Signed,
+    ) {
         let Claim { hop, connection, .. } = *claim;
         self.close_claim(hop);
         let Claimed { transactions, left_over, unreadable } = answer;
@@ -164,8 +171,14 @@ impl Deliveries {
             }
             return;
         }
-        let mut work: Vec<Transaction> =
-            transactions.into_iter().filter_map(|transaction| books.prepare(hop, transaction)).collect();
+        let mut work = Vec::with_capacity(transactions.len());
+        let unsigned = core::iter::repeat(Ok(Bytes::new()));
+        for (transaction, signed) in transactions.into_iter().zip(signed.into_iter().chain(unsigned)) {
+            match signed {
+                Ok(signatures) => work.extend(books.prepare(hop, transaction, signatures)),
+                Err(trouble) => books.fail_unsigned(hop, transaction, &trouble),
+            }
+        }
         if let Some(AtWork { delivery, connections, .. }) = self.destinations.work_on(hop) {
             for id in delivery.take_unfit(connection, &mut work) {
                 books.return_undecided(id, false);
@@ -253,7 +266,7 @@ impl Books {
     }
 
     /// Makes a transaction of the rows that still have this next hop and may still be tried.
-    fn prepare(&mut self, hop: HopId, claimed: ClaimedTransaction) -> Option<Transaction> {
+    fn prepare(&mut self, hop: HopId, claimed: ClaimedTransaction, signatures: Bytes) -> Option<Transaction> {
         let mut recipients = Vec::new();
         let mut reverse_path = None;
         for row in claimed.rows {
@@ -276,6 +289,6 @@ impl Books {
             return None;
         }
         let ClaimedTransaction { data_octets, head, .. } = claimed;
-        Some(Transaction { reverse_path, recipients, data_octets, head, is_probe: false })
+        Some(Transaction { reverse_path, recipients, signatures, data_octets, head, is_probe: false })
     }
 }

@@ -74,6 +74,7 @@ impl Run {
             reverse_path: envelope.sender,
             // It is no mail, and has this id nowhere else.
             recipients: vec![Recipient::new(MailId(0), envelope.recipient)],
+            signatures: bytes::Bytes::new(),
             data_octets: 0,
             head: bytes::Bytes::new(),
             is_probe: true,

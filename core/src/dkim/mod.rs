@@ -1,0 +1,157 @@
+//! Signatures of messages (DKIM, RFC 6376 and RFC 8463): which mail is signed, what of it, and the header field that says so.
+//!
+//! A mail is signed as it leaves, over the octets that go over the wire: line ends are whole, and dots are not doubled yet. Whoever
+//! answers a claim feeds the message to a [`Draft`], which computes the digests. The keys are the executor's: it gets the digests by
+//! [`Output::Sign`](crate::io::Output::Sign), and the fields go before the message when the signatures are there.
+//!
+//! Header and body are canonicalized by `relaxed`, since servers on the way change white space.
+
+mod author;
+mod body_hash;
+mod draft;
+mod field;
+mod header;
+mod wire_lines;
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use thiserror::Error;
+
+pub use self::author::author_domain;
+pub use self::draft::{Draft, HEADER_LIMIT_OCTETS};
+pub use self::field::{Signature, UnsignedField};
+use crate::address::{Domain, MailDomain, Mailbox};
+use crate::outbox::Row;
+use crate::time::UnixTime;
+
+/// Identifies a private key of the executor. An id is never given to another key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId(pub u64);
+
+/// A digest by SHA-256.
+pub type Digest = [u8; 32];
+
+/// How a key signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// `rsa-sha256`: RSASSA-PKCS1-v1_5 over the digest (RFC 6376 section 3.3.1).
+    RsaSha256,
+    /// `ed25519-sha256`: PureEdDSA, whose message is the digest (RFC 8463 section 3).
+    Ed25519Sha256,
+}
+
+impl Algorithm {
+    /// Returns the value of `a=`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RsaSha256 => "rsa-sha256",
+            Self::Ed25519Sha256 => "ed25519-sha256",
+        }
+    }
+}
+
+/// A key, as far as a message tells of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SigningKey {
+    /// The private key.
+    pub id: KeyId,
+    /// The domain in whose name it signs.
+    pub domain: Domain,
+    /// Where its public key is published: this name below `_domainkey` and the domain.
+    pub selector: Domain,
+    /// How it signs.
+    pub algorithm: Algorithm,
+}
+
+/// Which mail is signed, if its author is of a domain with a key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SignedMail {
+    /// That which is [marked](SignMark).
+    #[default]
+    Marked,
+    /// All of it.
+    All,
+}
+
+/// What was said of the signature of a mail when it was put into the outbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SignMark {
+    /// Nothing.
+    #[default]
+    Unmarked,
+    /// It is to be signed.
+    Wanted,
+    /// It is to be signed, but where that fails it leaves unsigned: mail of our own, which would be lost otherwise.
+    IfPossible,
+}
+
+/// Which mail is signed, and with which keys. Without keys none is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SigningRules {
+    /// The keys. All of one domain sign together.
+    pub keys: Vec<SigningKey>,
+    /// The mail that they sign.
+    pub mail: SignedMail,
+}
+
+impl SigningRules {
+    /// Returns the keys of a domain.
+    pub fn keys_of(&self, domain: &Domain) -> impl Iterator<Item = &SigningKey> {
+        self.keys.iter().filter(move |key| key.domain == *domain)
+    }
+
+    /// Returns the mark of mail of our own that has this address in From.
+    pub fn mark_of_own(&self, from: &str) -> SignMark {
+        match Mailbox::parse(from.as_bytes()).ok().and_then(|from| from.domain().ok()) {
+            Some(MailDomain::Name(domain)) if self.keys_of(&domain).next().is_some() => SignMark::IfPossible,
+            Some(MailDomain::Name(_) | MailDomain::Literal(_)) | None => SignMark::Unmarked,
+        }
+    }
+
+    /// Returns whether mail with this mark is signed, if its author is of a domain with a key.
+    pub fn covers(&self, mark: SignMark) -> bool {
+        !self.keys.is_empty() && (mark != SignMark::Unmarked || self.mail == SignedMail::All)
+    }
+}
+
+/// How the mail of a claim is signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signing {
+    /// The rules.
+    pub rules: Arc<SigningRules>,
+    /// The time that the signatures give.
+    pub now: UnixTime,
+}
+
+impl Signing {
+    /// Returns the draft of the signatures of a mail, if it may be signed.
+    pub fn draft(&self, row: &Row) -> Option<Draft> {
+        self.rules.covers(row.wishes.message.sign).then(|| Draft::new(self.clone()))
+    }
+}
+
+/// Why something could not be signed.
+#[derive(Clone, Error, PartialEq, Eq)]
+pub enum SignTrouble {
+    /// There is no such key any more.
+    #[error("the key was replaced meanwhile")]
+    NoKey,
+    /// The executor has not answered for this key.
+    #[error("there is no answer for the key")]
+    NoAnswer,
+    /// What signs has failed, and says so.
+    #[error("{0}")]
+    Failed(Box<str>),
+}
+
+impl fmt::Debug for SignTrouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SignTrouble({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests;
