@@ -66,6 +66,7 @@ fn send(stream: TcpStream, message: &str) -> Report {
     };
     let mailbox = |text: &str| Mailbox::parse(text.as_bytes()).unwrap();
     let transaction = Transaction {
+        signatures: bytes::Bytes::new(),
         reverse_path: Some(mailbox("s@example.org")),
         recipients: [(1, "r1@example.net"), (2, "r2@example.net")]
             .map(|(id, address)| Recipient::new(MailId(id), mailbox(address)))

@@ -247,7 +247,7 @@ impl World {
         let text = |word: Option<&[u8]>| word.map(|word| String::from_utf8_lossy(word).into_owned());
         let notify = text(word()).and_then(|text| Notify::parse(&text).ok());
         let envelope_id = text(word()).and_then(|text| EnvelopeId::parse(&text).ok());
-        let message = MessageWishes { extent: None, envelope_id };
+        let message = MessageWishes { envelope_id, ..MessageWishes::default() };
         let wishes = DsnWishes { notify, original_recipient: None, message };
         // Behind the last `@` stands the host, which is no secret.
         let with_password = |remote: &[u8]| {
@@ -359,6 +359,10 @@ impl World {
                 self.requests.push_back((id, request));
             }
             Output::Release(ids) => self.outbox.release(&ids),
+            Output::Sign(id, digests) => {
+                let signed = digests.iter().map(|(_, digest)| Ok(Bytes::copy_from_slice(digest))).collect();
+                self.dispatcher.handle_input(self.now, Input::Signed(id, signed));
+            }
             Output::Event(event) => self.event(&event),
             Output::Answer(id, answer) => {
                 assert!(self.inquiries.contains(&id), "{id:?} is answered after its end");

@@ -122,6 +122,7 @@ impl Checker {
             self.handed_back.push(ids);
         }
         Transaction {
+            signatures: bytes::Bytes::new(),
             reverse_path: Some(mailbox(&reverse_path)),
             recipients: chosen,
             data_octets: total as u64,
@@ -452,6 +453,7 @@ fn wishes(id: MailId) -> DsnWishes {
         notify: Some(Notify { success: bit(1), failure: bit(2), delay: bit(4) }),
         original_recipient: OriginalRecipient::parse(&format!("rfc822;was+{}=<a b>", id.0)).ok(),
         message: MessageWishes {
+            sign: Default::default(),
             extent: Some(ReturnExtent::Full),
             envelope_id: EnvelopeId::parse("a+b =").ok(),
         },

@@ -140,8 +140,8 @@ impl Executor {
                 }
                 Output::Release(ids) => self.outbox.release(&ids),
                 Output::Event(event) => log(&event),
-                // Nobody asks.
-                Output::Answer(..) => {}
+                // Nobody asks, and there are no keys to sign with.
+                Output::Answer(..) | Output::Sign(..) => {}
                 Output::Drained => self.is_drained = true,
             }
         }

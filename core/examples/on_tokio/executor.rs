@@ -91,8 +91,8 @@ pub(crate) async fn run(
                 }
                 Output::Release(ids) => outbox.release(&ids),
                 Output::Event(event) => log(&event),
-                // Nobody asks.
-                Output::Answer(..) => {}
+                // Nobody asks, and there are no keys to sign with.
+                Output::Answer(..) | Output::Sign(..) => {}
                 Output::Drained => return outbox,
             }
         }

@@ -37,6 +37,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let mut message = Vec::new();
     io::stdin().read_to_end(&mut message)?;
     let transaction = Transaction {
+        signatures: bytes::Bytes::new(),
         reverse_path: Some(Mailbox::parse(sender.as_bytes())?),
         recipients: vec![Recipient::new(MailId(1), Mailbox::parse(recipient.as_bytes())?)],
         data_octets: message.len() as u64,

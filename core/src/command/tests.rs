@@ -37,6 +37,7 @@ fn wishes_for_reports_follow_as_parameters() {
         notify: Some(Notify { success: true, failure: true, delay: false }),
         original_recipient: OriginalRecipient::parse("rfc822;was+b@example.org").ok(),
         message: MessageWishes {
+            sign: Default::default(),
             extent: Some(ReturnExtent::Headers),
             envelope_id: EnvelopeId::parse("my id=1").ok(),
         },

@@ -9,6 +9,7 @@ use super::deliveries::Claim;
 use super::requests::Asked;
 use crate::attempt::Setback;
 pub use crate::delivery::Owed;
+use crate::dkim::SigningRules;
 use crate::io::ConnectionId;
 use crate::next_hop::{Host, NextHop, TlsMode};
 use crate::outbox::{MailId, RequestId};
@@ -210,6 +211,11 @@ impl Dispatcher {
             | Asked::Orders
             | Asked::CarryOut(_) => None,
         }
+    }
+
+    /// Returns the rules by which mail is signed.
+    pub fn signing(&self) -> &SigningRules {
+        &self.books.config.settings.signing
     }
 
     /// Returns the mail that the database holds for this dispatcher, as far as its answers and the outputs were passed on: see

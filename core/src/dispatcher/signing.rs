@@ -62,7 +62,9 @@ impl Books {
                     let id = first.map_or(MailId(0), |row| row.id);
                     self.note(
                         Level::Warning,
-                        alloc::format!("mail {id}, which tells a sender of other mail, leaves unsigned: {trouble}"),
+                        alloc::format!(
+                            "mail {id}, which tells a sender of other mail, leaves unsigned: {trouble}"
+                        ),
                     );
                     Ok(Bytes::new())
                 }
@@ -73,7 +75,12 @@ impl Books {
     }
 
     /// Records that mail could not be signed, unless it has changed.
-    pub(super) fn fail_unsigned(&mut self, hop: HopId, transaction: ClaimedTransaction, trouble: &SignTrouble) {
+    pub(super) fn fail_unsigned(
+        &mut self,
+        hop: HopId,
+        transaction: ClaimedTransaction,
+        trouble: &SignTrouble,
+    ) {
         for row in transaction.rows {
             let is_as_claimed = self
                 .envelope_of(&row)

@@ -8,9 +8,24 @@ use super::field::UnsignedField;
 use super::header::Header;
 use super::wire_lines::{Part, WireLines};
 use super::{Signing, SigningKey};
+use crate::address::Domain;
 
 /// Longest header section that is signed, in octets. Who has written a message with a longer one is not found out.
 pub const HEADER_LIMIT_OCTETS: usize = 1024 * 1024;
+
+/// Returns the domain of the author of a message: see [`author_domain`](super::author_domain).
+pub fn author(message: &[u8]) -> Option<Domain> {
+    let (mut octets, mut has_text, mut lines, mut rest) = (Vec::new(), false, WireLines::default(), message);
+    while let Some(part) = lines.next(&mut rest) {
+        if add_to_header(&mut octets, &mut has_text, &part) {
+            break;
+        }
+    }
+    if octets.len() > HEADER_LIMIT_OCTETS {
+        return None;
+    }
+    Header::parse(&octets)?.author()
+}
 
 /// The signatures of one message. It is fed with the stored octets of the message, in pieces of any size.
 #[derive(Debug)]
@@ -78,7 +93,9 @@ impl Draft {
 
     /// Decides by the whole header section whether the message is signed.
     fn end_header(&mut self) {
-        let Stage::Header { octets, .. } = core::mem::replace(&mut self.stage, Stage::Unsigned) else { return };
+        let Stage::Header { octets, .. } = core::mem::replace(&mut self.stage, Stage::Unsigned) else {
+            return;
+        };
         if octets.len() > HEADER_LIMIT_OCTETS {
             return;
         }

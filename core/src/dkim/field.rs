@@ -38,13 +38,7 @@ pub struct UnsignedField {
 
 impl UnsignedField {
     /// Returns a field for a message with this digest of its body, of which these fields are signed.
-    pub(super) fn new(
-        key: &SigningKey,
-        now: UnixTime,
-        names: &[&str],
-        fields: &[u8],
-        body: &Digest,
-    ) -> Self {
+    pub(super) fn new(key: &SigningKey, now: UnixTime, names: &[&str], fields: &[u8], body: &Digest) -> Self {
         let mut text = Folded::new();
         text.tag(&["v=1;"]);
         text.tag(&["a=", key.algorithm.name(), ";"]);
@@ -106,7 +100,11 @@ impl Folded {
     /// Appends a tag, after a blank or in a new line.
     fn tag(&mut self, pieces: &[&str]) {
         let octets: usize = pieces.iter().map(|piece| piece.len()).sum();
-        if self.line_octets + 1 + octets > LINE_LIMIT_OCTETS { self.fold() } else { self.put(" ") }
+        if self.line_octets + 1 + octets > LINE_LIMIT_OCTETS {
+            self.fold()
+        } else {
+            self.put(" ")
+        }
         pieces.iter().for_each(|piece| self.put(piece));
     }
 

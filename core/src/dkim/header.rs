@@ -9,16 +9,8 @@ use crate::address::Domain;
 
 /// Fields that are signed once more than they are there (RFC 6376 section 8.15): nobody can add another one that is shown instead.
 /// No server on the way adds them where they are missing.
-const GUARDED: [&str; 8] = [
-    "from",
-    "to",
-    "cc",
-    "subject",
-    "reply-to",
-    "mime-version",
-    "content-type",
-    "content-transfer-encoding",
-];
+const GUARDED: [&str; 8] =
+    ["from", "to", "cc", "subject", "reply-to", "mime-version", "content-type", "content-transfer-encoding"];
 
 /// Fields that are signed once more than they are there, if they are there at all: some servers add them where they are missing, or
 /// lists would.
@@ -95,7 +87,8 @@ impl<'a> Header<'a> {
     pub(super) fn signed(&self) -> (Vec<&'static str>, Vec<u8>) {
         let (mut names, mut octets) = (Vec::new(), Vec::new());
         let lists = [(&GUARDED[..], true), (&GUARDED_IF_PRESENT[..], false)];
-        let listed = lists.into_iter().flat_map(|(list, always)| list.iter().map(move |name| (*name, always)));
+        let listed =
+            lists.into_iter().flat_map(|(list, always)| list.iter().map(move |name| (*name, always)));
         for (name, always) in listed {
             // Those at the bottom come first (RFC 6376 section 5.4.2).
             let before = names.len();

@@ -21,7 +21,7 @@ use core::fmt;
 use thiserror::Error;
 
 pub use self::author::author_domain;
-pub use self::draft::{Draft, HEADER_LIMIT_OCTETS};
+pub use self::draft::{Draft, HEADER_LIMIT_OCTETS, author};
 pub use self::field::{Signature, UnsignedField};
 use crate::address::{Domain, MailDomain, Mailbox};
 use crate::outbox::Row;
@@ -108,6 +108,17 @@ impl SigningRules {
         match Mailbox::parse(from.as_bytes()).ok().and_then(|from| from.domain().ok()) {
             Some(MailDomain::Name(domain)) if self.keys_of(&domain).next().is_some() => SignMark::IfPossible,
             Some(MailDomain::Name(_) | MailDomain::Literal(_)) | None => SignMark::Unmarked,
+        }
+    }
+
+    /// Returns the mark of a message that a local user submits.
+    pub fn mark_of_submitted(&self, message: &[u8]) -> SignMark {
+        if self.keys.is_empty() {
+            return SignMark::Unmarked;
+        }
+        match author(message) {
+            Some(domain) if self.keys_of(&domain).next().is_some() => SignMark::Wanted,
+            Some(_) | None => SignMark::Unmarked,
         }
     }
 

@@ -184,7 +184,8 @@ fn digest(mail: &Mail) -> u64 {
         ReturnExtent::Headers => b"H",
     });
     let envelope_id = envelope_id.as_ref().map_or("", EnvelopeId::as_str).as_bytes();
-    let octets = sender.chain(b"\0").chain(sign).chain(extent).chain(envelope_id).chain(b"\0").chain(&mail.data);
+    let octets =
+        sender.chain(b"\0").chain(sign).chain(extent).chain(envelope_id).chain(b"\0").chain(&mail.data);
     octets.fold(BASIS, |digest, octet| (digest ^ u64::from(*octet)).wrapping_mul(PRIME))
 }
 

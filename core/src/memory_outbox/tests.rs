@@ -111,7 +111,12 @@ fn claim(
     ids: &[MailId],
     transactions: usize,
 ) -> (Vec<Vec<MailId>>, Vec<MailId>, Vec<MailId>) {
-    let answer = outbox.answer(StoreRequest::Claim { ids: ids.to_vec(), transactions, recipients: 100 });
+    let answer = outbox.answer(StoreRequest::Claim {
+        signing: None,
+        ids: ids.to_vec(),
+        transactions,
+        recipients: 100,
+    });
     let Ok(StoreReply::Claimed(Claimed { transactions, left_over, unreadable })) = answer else {
         panic!("{answer:?}")
     };
@@ -405,7 +410,7 @@ proptest! {
         prop_assert!(found.iter().eq(expected.keys()));
         let (mut wanted, mut claimed) = (found, BTreeSet::new());
         while !wanted.is_empty() {
-            let answer = outbox.answer(StoreRequest::Claim { ids: wanted.clone(), transactions, recipients: 100 });
+            let answer = outbox.answer(StoreRequest::Claim { signing: None, ids: wanted.clone(), transactions, recipients: 100 });
             let Ok(StoreReply::Claimed(Claimed { transactions: groups, left_over, .. })) = answer else { panic!("{answer:?}") };
             prop_assert!((1..=transactions).contains(&groups.len()));
             let heads: usize = groups.iter().map(|group| group.head.len()).sum();

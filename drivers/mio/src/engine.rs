@@ -287,9 +287,11 @@ impl OpenEngine {
         let is_daemon = mode == Mode::Daemon;
         let mut dispatcher = Dispatcher::new(kernel.now(), config.settings.clone(), hosts, mode, seed);
         let destinations = config.metrics_destinations.clone();
+        let keys = config.keys.clone();
         let reloader = is_daemon.then(|| Reloader::new(config, environment, kernel.waker()));
         let mut event_loop = EventLoop::new(kernel, tls, store, signals, log, system)
             .map_err(refused("cannot wait for signals and for changes of the database"))?;
+        event_loop.sign_with(keys);
         event_loop.record(recorder);
         event_loop.reload_with(reloader);
         event_loop.tell(service_manager);

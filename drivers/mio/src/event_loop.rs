@@ -28,6 +28,7 @@ use self::kernel::WAKER;
 pub use self::outbox::{Ages, Outbox, Reply, Submitted};
 use self::recording::Recording;
 use crate::config::Config;
+use crate::dkim::{KeyRing, Signers};
 use crate::logging::{Log, event};
 use crate::overview::Overview;
 use crate::reception::Receptionist;
@@ -73,6 +74,7 @@ pub struct EventLoop<O> {
     outbox: O,
     signals: Signals,
     sources: Sources,
+    signers: Signers,
     woken: Woken,
     deadlines: Deadlines,
     recording: Recording,
@@ -168,6 +170,7 @@ impl<O: Outbox> EventLoop<O> {
     ) -> io::Result<Self> {
         outbox.register(kernel.registry(), OUTBOX)?;
         kernel.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
+        let signers = Signers::new(kernel.waker());
         let sockets = Sockets::new(kernel.registry().try_clone()?, tls, FIRST_SOCKET);
         Ok(Self {
             kernel,
@@ -175,6 +178,7 @@ impl<O: Outbox> EventLoop<O> {
             outbox,
             signals,
             sources: Sources { log, system, reloader: None },
+            signers,
             // Whatever came before the registration caused no event.
             woken: Woken {
                 store: true,
@@ -189,6 +193,11 @@ impl<O: Outbox> EventLoop<O> {
             answers: VecDeque::new(),
             stop_asked_at: None,
         })
+    }
+
+    /// Signs with these keys from now on.
+    pub fn sign_with(&mut self, keys: KeyRing) {
+        self.signers.turn_to(keys);
     }
 
     /// Shows everything that happens to `recorder` from now on, if it is given.
@@ -258,6 +267,7 @@ impl<O: Outbox> EventLoop<O> {
             Self::look_at_system,
             Self::take_configuration,
             Self::take_outbox,
+            Self::take_signatures,
             Self::take_sockets,
             Self::take_timeout,
             Self::take_clients,
@@ -395,6 +405,8 @@ impl<O: Outbox> EventLoop<O> {
             served.limit_submissions(config.submit_size_octets);
             served.overview.name_destinations(&config.metrics_destinations);
         }
+        // Before anything is to be signed with them.
+        self.signers.turn_to(config.keys);
         self.input(dispatcher, Input::Settings(Box::new(config.settings)))
     }
 
@@ -439,6 +451,15 @@ impl<O: Outbox> EventLoop<O> {
         }
         if may_have_changed && self.outbox.take_changed() {
             return self.input(dispatcher, Input::OutboxChanged);
+        }
+        Flow::GoOn
+    }
+
+    fn take_signatures(&mut self, dispatcher: &mut Dispatcher) -> Flow {
+        while let Some((request, signatures)) = self.signers.poll() {
+            if self.input(dispatcher, Input::Signed(request, signatures)) == Flow::Drained {
+                return Flow::Drained;
+            }
         }
         Flow::GoOn
     }
@@ -525,6 +546,7 @@ impl<O: Outbox> EventLoop<O> {
                     self.overview().for_each(|overview| overview.note_event(&event));
                     event::tell(&event);
                 }
+                Output::Sign(request, digests) => self.signers.sign(request, digests),
                 Output::Answer(id, answer) => self.answered(id, answer),
                 Output::Drained => flow = Flow::Drained,
             }

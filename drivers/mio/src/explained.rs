@@ -256,7 +256,8 @@ impl VerdictFields {
                     Failure::Unreached(_)
                     | Failure::Unresolved(_)
                     | Failure::Unsendable(_)
-                    | Failure::MalformedRelay(_) => (None, None),
+                    | Failure::MalformedRelay(_)
+                    | Failure::NotSigned(_) => (None, None),
                 };
                 (if failure.is_fatal() { "failed" } else { "deferred" }, server, reply)
             }
@@ -418,6 +419,7 @@ fn mail_wait(waiting: &Waiting, calendar: Calendar) -> Wait {
             match work {
                 DatabaseWork::Read => "it is being read, to be sent",
                 DatabaseWork::Record => "its verdict is being recorded",
+                DatabaseWork::Sign => "it is being signed",
                 DatabaseWork::ReadForBounce => "it is given up, and being read for its bounce",
                 DatabaseWork::ReadAgain => "it has failed, and is being read again before that is recorded",
                 DatabaseWork::Order => "an order is being carried out on it",

@@ -12,6 +12,7 @@ mod control;
 pub mod daemonize;
 pub mod datagram;
 pub mod descriptors;
+pub mod dkim;
 pub mod engine;
 pub mod event_loop;
 mod explained;

@@ -199,6 +199,7 @@ impl Reloader {
         let (before, after) = (&self.in_force.settings, &next.settings);
         let bind = (after.policy.bind != before.policy.bind).then_some(before.policy.bind);
         let says_other = said_of_destinations(after).ne(said_of_destinations(before));
+        let signs_otherwise = after.signing != before.signing;
         let Changes { taken: mut changes, after_restart } = self.in_force.replace(next);
         warnings.extend(after_restart.iter().map(ConfigWarning::to_string));
         let is_told = |changes: &[Change], name| changes.iter().any(|change| change.directive == name);
@@ -212,6 +213,10 @@ impl Reloader {
         if says_other && !is_told(&changes, "destination") {
             let before = "that with other addresses or credentials".to_owned();
             changes.push(Change::new("destination", before, self.in_force.shown("destination")));
+        }
+        if signs_otherwise && !is_told(&changes, "dkim_key") && !is_told(&changes, "dkim_sign") {
+            let before = "that with other keys in the files".to_owned();
+            changes.push(Change::new("dkim_key", before, self.in_force.shown("dkim_key")));
         }
         warnings.iter().for_each(|warning| warn!(event = event::RELOAD; "{warning}"));
         changes.iter().for_each(|change| info!(event = event::RELOAD; "{change}"));

@@ -33,6 +33,7 @@ mod outbox;
 mod quoted;
 mod scram;
 mod servers;
+mod signatures;
 mod swarm;
 mod talk;
 mod transcript;

@@ -13,7 +13,11 @@ fn wishing(extent: Option<ReturnExtent>) -> FailedMessage {
     message.mails[0].row.wishes = DsnWishes {
         notify: None,
         original_recipient: OriginalRecipient::parse("rfc822;old+name@example.net").ok(),
-        message: MessageWishes { extent, envelope_id: EnvelopeId::parse(&"two  spaces+".repeat(5)).ok() },
+        message: MessageWishes {
+            sign: Default::default(),
+            extent,
+            envelope_id: EnvelopeId::parse(&"two  spaces+".repeat(5)).ok(),
+        },
     };
     message
 }

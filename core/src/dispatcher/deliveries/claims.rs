@@ -67,7 +67,8 @@ impl Deliveries {
         }
         let recipients = self.recipients_of_a_transaction(hop, connection);
         self.destinations.update(hop, Destination::open_claim);
-        let request = StoreRequest::Claim { ids: ids.clone(), transactions, recipients, signing: books.signing() };
+        let request =
+            StoreRequest::Claim { ids: ids.clone(), transactions, recipients, signing: books.signing() };
         books.ask(request, Asked::Claim(Claim { hop, connection, ids }));
     }
 

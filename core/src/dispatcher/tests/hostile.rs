@@ -180,6 +180,7 @@ impl Driver {
                     self.requests.push((id, answer));
                 }
                 Output::Release(ids) => self.outbox.release(&ids),
+                Output::Sign(..) => unreachable!("there are no keys"),
                 Output::Datagram { query, .. } => self.queries.push(query),
                 Output::Connect { connection, .. } => self.connects.push(connection),
                 Output::StartTls { connection, .. } => self.tls.push(connection),

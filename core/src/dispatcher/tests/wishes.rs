@@ -104,7 +104,11 @@ fn mails_with_other_ids_of_the_sender_go_in_transactions_of_their_own() {
     let mut world = world("250-mx\r\n250 DSN");
     for (recipient, envelope_id) in [("a", "x"), ("b", "x"), ("c", "y")] {
         let id = mail(&mut world, &format!("{recipient}@example.org"), None);
-        let message = MessageWishes { extent: None, envelope_id: EnvelopeId::parse(envelope_id).ok() };
+        let message = MessageWishes {
+            sign: Default::default(),
+            extent: None,
+            envelope_id: EnvelopeId::parse(envelope_id).ok(),
+        };
         set_wishes(&mut world, id, DsnWishes { message, ..DsnWishes::default() });
     }
     world.run();

@@ -10,6 +10,7 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 use super::outbox::{Mail, Outbox, kind};
 use super::server::{Answer, Behaviour, Connect, Peer, Server};
 use super::*;
+use crate::dkim::{Digest, KeyId, SignTrouble, Signature};
 use crate::system_error::{Breakage, MachineTrouble, NetworkTrouble, SystemError, TlsTrouble};
 use crate::tls::tlsa::Association;
 use crate::tls::{CertificateTrouble, DaneMatch, TlsTerms, Tlsa, TlsaRecord};
@@ -31,6 +32,7 @@ enum Happening {
     Tls(ConnectionId, Groups, Arc<TlsTerms>),
     Datagram(QueryId, Vec<u8>),
     Store(RequestId, Result<StoreReply, StoreError>),
+    Signed(RequestId, Vec<Result<Signature, SignTrouble>>),
 }
 
 pub(super) struct World {
@@ -51,6 +53,8 @@ pub(super) struct World {
     pub(super) store_delay: Duration,
     /// Requests of these kinds take longer.
     pub(super) slow: BTreeMap<&'static str, Duration>,
+    /// A key with which nothing can be signed.
+    pub(super) refused_key: Option<KeyId>,
     pub(super) events: Vec<Event>,
     pub(super) answers: Vec<(InquiryId, explanation::Answer)>,
     pub(super) drained_at: Option<Instant>,
@@ -127,6 +131,7 @@ impl World {
             asked_for_tlsa: Vec::new(),
             store_delay: Duration::from_micros(100),
             slow: BTreeMap::new(),
+            refused_key: None,
             events: Vec::new(),
             answers: Vec::new(),
             drained_at: None,
@@ -337,6 +342,7 @@ impl World {
                 self.input(Input::Datagram { query, from, octets: &octets });
             }
             Happening::Store(request, reply) => self.input(Input::Store(request, reply)),
+            Happening::Signed(request, signatures) => self.input(Input::Signed(request, signatures)),
         }
     }
 
@@ -378,6 +384,16 @@ impl World {
                     self.later(delay, Happening::Store(id, reply));
                 }
                 Output::Release(ids) => self.outbox.release(&ids),
+                Output::Sign(id, digests) => {
+                    let sign = |(key, digest): (KeyId, Digest)| match self.refused_key {
+                        Some(refused) if refused == key => {
+                            Err(SignTrouble::Failed("the key is tired".into()))
+                        }
+                        Some(_) | None => Ok(Bytes::copy_from_slice(&digest)),
+                    };
+                    let signatures = digests.into_iter().map(sign).collect();
+                    self.later(self.store_delay, Happening::Signed(id, signatures));
+                }
                 Output::Event(event) => self.events.push(event),
                 Output::Answer(id, answer) => self.answers.push((id, answer)),
                 Output::Drained => {
@@ -391,7 +407,8 @@ impl World {
 
     /// What the outbox holds is what the dispatcher works on, once it has got all answers; and at the end that is nothing.
     fn check_held(&self) {
-        let is_answered = |happening: &Happening| !matches!(happening, Happening::Store(..));
+        let is_answered =
+            |happening: &Happening| !matches!(happening, Happening::Store(..) | Happening::Signed(..));
         if self.happenings.values().all(is_answered) {
             assert_eq!(self.outbox.held(), self.dispatcher.held().collect::<Vec<_>>());
             let is_over = self.drained_at.is_some() && self.dispatcher.unrecorded().is_none();

@@ -208,6 +208,7 @@ fn recipient(id: i64, address: &str) -> Recipient {
 /// A message from s@example.org for recipients r1, r2, … of example.net, whole.
 fn mail(recipients: i64, data: &'static str) -> Transaction {
     Transaction {
+        signatures: Bytes::new(),
         reverse_path: Some(mailbox("s@example.org")),
         recipients: (1..=recipients)
             .map(|number| recipient(number, &alloc::format!("r{number}@example.net")))

@@ -13,6 +13,7 @@ use cmail_delivery::time::Duration;
 
 use super::destination::DestinationLine;
 use super::directive::Located;
+use super::dkim::DkimLines;
 use super::tls_policy::TlsPolicyLine;
 use super::values::{self, ValueError};
 use crate::control::ControlPlace;
@@ -67,6 +68,7 @@ pub struct Directives {
     pub(super) ledger: LedgerSettings,
     pub(super) transcripts: Transcripts,
     pub(super) uncertain: Uncertain,
+    pub(super) dkim: DkimLines,
     /// The line of each directive; the last one, where there are several.
     pub(super) lines: BTreeMap<&'static str, usize>,
     /// What the administrator should know although it is not an error: the directive, and a sentence.

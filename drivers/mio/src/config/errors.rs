@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use super::credentials::CredentialsError;
 use super::values::ValueError;
+use crate::dkim::KeyFileError;
 use crate::shown;
 use crate::tls::IdentityError;
 
@@ -154,6 +155,14 @@ pub enum Reason {
         path: PathBuf,
         /// Why.
         error: CredentialsError,
+    },
+    /// A key to sign with cannot be read.
+    #[error("the key file {path} cannot be used: {error}", path = shown::path(.path))]
+    DkimKey {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        error: KeyFileError,
     },
     /// There is no file of that name. The word may be a password, so it is not told.
     #[error(

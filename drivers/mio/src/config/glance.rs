@@ -59,6 +59,7 @@ impl Glance {
             LocalAddresses::default(),
             Vec::new(),
         );
+        let settings = Settings { signing: directives.dkim.rules_without_keys().into(), ..settings };
         let control = match directives.control.map(|place| place.value) {
             // The directory of this process is there, or no path of the file leads anywhere.
             Some(ControlPlace::At(place)) => ControlPlace::At(path::absolute(&place).unwrap_or(place)),

@@ -7,6 +7,7 @@ mod credentials;
 mod destination;
 mod directive;
 mod directives;
+mod dkim;
 mod errors;
 mod glance;
 mod parser;
@@ -25,6 +26,7 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs as _};
 use std::path::{self, Path, PathBuf};
+use std::sync::Arc;
 
 use cmail_delivery::failure_pattern::FailurePattern;
 use cmail_delivery::mail_pattern::MailPattern;
@@ -51,6 +53,7 @@ pub use self::values::ValueError;
 pub(crate) use self::values::{seconds, show_port};
 
 use crate::control::ControlPlace;
+use crate::dkim::KeyRing;
 use crate::logging::{LogFormat, journal};
 use crate::monitor::MetricsAddress;
 use crate::overview::CountedDestination;
@@ -95,8 +98,10 @@ pub struct Config {
     pub identity: Identity,
     /// The file of trusted authorities, which holds at least one certificate; `None` for the system's trust store.
     pub trust_file: Option<PathBuf>,
-    /// The files with credentials of relays.
+    /// The files with secrets: credentials of relays, and keys to sign with.
     pub credentials_files: Vec<PathBuf>,
+    /// The keys that mail is signed with.
+    pub(crate) keys: KeyRing,
     /// What the ledger of attempts has, and for how long.
     pub(crate) ledger: LedgerSettings,
     /// The source of the resolver's settings.
@@ -254,8 +259,10 @@ impl Completion<'_> {
             ("submit", submit.as_deref()),
         ];
         self.tell_apart(&named, &directives.lines);
+        let (keys, signing) = self.signing(&directives.dkim);
         let mut settings = settings(&directives, announce?, resolver_settings, bind, destinations);
         settings.policy.tls = TlsPolicy { client, ..TlsPolicy::default() }.into();
+        settings.signing = signing;
         self.check_relays(&settings);
         self.check_policy_lines(&settings);
         Some(Config {
@@ -275,6 +282,7 @@ impl Completion<'_> {
             identity,
             trust_file,
             credentials_files: std::mem::take(&mut self.credentials_files),
+            keys,
             ledger: directives.ledger,
             resolver,
             warnings: std::mem::take(&mut self.warnings),
@@ -518,6 +526,7 @@ fn settings(
         tells_course: tells_course(directives),
         transcripts: directives.transcripts,
         uncertain: directives.uncertain,
+        signing: Arc::default(),
     }
 }
 

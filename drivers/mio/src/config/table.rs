@@ -13,14 +13,14 @@ use super::directives::{
     add_retry_rule, add_tls_policy, name, path, set_announce, set_auth_insecure, set_bounce_from,
     set_control, set_delay_warnings, set_metrics, set_ports, set_rate, set_submit, warn_of_priorities,
 };
-use super::{tls_policy, values};
+use super::{dkim, tls_policy, values};
 use crate::control::ControlPlace;
 
 /// The largest number of most directives. The C program took such numbers too.
 const LARGE: u32 = i32::MAX as u32;
 
 /// All directives, in the order in which they are shown.
-pub static DIRECTIVES: [Directive; 45] = [
+pub static DIRECTIVES: [Directive; 47] = [
     Directive {
         name: "database",
         kind: Kind::Text { shape: "PATH", set: |to, text| path(&mut to.database, text) },
@@ -553,6 +553,29 @@ pub static DIRECTIVES: [Directive; 45] = [
         show: |config| Some(config.settings.bounce_from.to_string()),
     },
     Directive {
+        name: "dkim_key",
+        kind: Kind::Text { shape: "DOMAIN SELECTOR PATH", set: dkim::add_key },
+        default: Fallback::Described("none"),
+        repeat: Repeat::Cumulative,
+        on_reload: OnReload::Taken,
+        help: "A key that mail of authors of DOMAIN is signed with (DKIM), and the file that holds it: PEM, RSA of 2048 to 4096 bits or Ed25519, \
+               without a password, read before privileges are dropped and at each reload. Its public key is published as \
+               SELECTOR`._domainkey.`DOMAIN; `cmail-admin-queue dkim` makes a key, prints that record and checks it. Several lines for one \
+               domain: mail gets a signature by each key. Bounces, warnings and reports are signed if DOMAIN is that of `bounce_from`.",
+        show: dkim::show_keys,
+    },
+    Directive {
+        name: "dkim_sign",
+        kind: Kind::Text { shape: "marked or from", set: dkim::set_mail },
+        default: Fallback::Value("marked"),
+        repeat: Repeat::LastHolds,
+        on_reload: OnReload::Taken,
+        help: "Which other mail is signed, if all addresses of its only From: are of one domain with a `dkim_key`: with `marked`, that which was \
+               marked when it was submitted, as mail of local users is; with `from`, all of it. `from` is not for an outbox through which \
+               mail of strangers is forwarded too, since a forged From: would leave signed. Mail that has a signature of that domain is left alone.",
+        show: dkim::show_mail,
+    },
+    Directive {
         name: "bounce_copy",
         kind: Kind::Text { shape: "ADDRESS …", set: add_bounce_copies },
         default: Fallback::Described("none"),
@@ -593,7 +616,7 @@ fn located(slot: &Option<Located<Box<str>>>) -> Option<String> {
 }
 
 /// Shows a value of several lines; nothing if there is none.
-fn show_lines(lines: impl Iterator<Item = String>) -> Option<String> {
+pub(super) fn show_lines(lines: impl Iterator<Item = String>) -> Option<String> {
     let lines: Vec<_> = lines.collect();
     if lines.is_empty() { None } else { Some(lines.join("\n")) }
 }

@@ -529,6 +529,7 @@ fn meaning(config: &Config) -> String {
         identity,
         trust_file,
         credentials_files: _,
+        keys: _,
         ledger,
         warnings: _,
         resolver: _,

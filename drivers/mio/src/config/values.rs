@@ -61,6 +61,20 @@ pub enum ValueError {
     /// Neither a number of seconds nor a number with a unit.
     #[error("\"{}\" is not a span of time: it must be a number of seconds, or a number followed by s, m, h or d", shown::value(.0))]
     Span(Box<str>),
+    /// Not a domain, a selector and a path.
+    #[error("\"{}\" is no key to sign with: it must be DOMAIN SELECTOR PATH", shown::value(.0))]
+    DkimKey(Box<str>),
+    /// Two keys cannot be published under one name.
+    #[error(
+        "line {line} has another key for the same domain and selector; give each key a selector of its own"
+    )]
+    DkimKeyTwice {
+        /// The line that has it.
+        line: usize,
+    },
+    /// Neither of the two words.
+    #[error("\"{}\" does not say which mail is signed: it must be marked or from", shown::value(.0))]
+    DkimSign(Box<str>),
     /// A path that no system call accepts.
     #[error("the path contains a NUL character")]
     NulInPath,

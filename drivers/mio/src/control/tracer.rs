@@ -145,6 +145,7 @@ impl Tracer {
             | Input::Datagram { .. }
             | Input::DatagramFailed(..)
             | Input::Store(..)
+            | Input::Signed(..)
             | Input::OutboxChanged
             | Input::TryNow
             | Input::Hosts(_)
@@ -207,6 +208,7 @@ impl Tracer {
             | Output::CloseDatagram(_)
             | Output::Store(..)
             | Output::Release(_)
+            | Output::Sign(..)
             | Output::Answer(..)
             | Output::Drained => Vec::new(),
         }

@@ -186,7 +186,8 @@ impl<O: Outbox> EventLoop<O> {
                 receptionist.tell(id, result, now);
             }
             receptionist.advance(now, self.stop_asked_at.is_some());
-            if let Some((id, submission, until)) = receptionist.poll_submission(now) {
+            if let Some((id, mut submission, until)) = receptionist.poll_submission(now) {
+                submission.mark(dispatcher.signing());
                 self.outbox.put_in(id, submission, until);
             }
         }

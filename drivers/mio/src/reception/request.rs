@@ -12,6 +12,7 @@
 use std::mem;
 
 use cmail_delivery::address::{AddressError, Mailbox};
+use cmail_delivery::dkim::SigningRules;
 use cmail_delivery::dsn::{DsnError, DsnWishes, EnvelopeId, Notify, ReturnExtent};
 use thiserror::Error;
 
@@ -35,6 +36,11 @@ pub struct Submission {
 }
 
 impl Submission {
+    /// Marks the message to be signed, if its author is of a domain with a key.
+    pub(crate) fn mark(&mut self, signing: &SigningRules) {
+        self.wishes.message.sign = signing.mark_of_submitted(&self.data);
+    }
+
     /// Returns what is to be put into the outbox.
     pub(crate) fn mail(&self) -> NewMail<'_> {
         NewMail {

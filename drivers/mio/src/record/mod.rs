@@ -113,6 +113,7 @@ impl Recorder {
                 }
             }
             Input::Store(..)
+            | Input::Signed(..)
             | Input::Datagram { .. }
             | Input::DatagramFailed(..)
             | Input::OutboxChanged
@@ -177,6 +178,7 @@ impl Recorder {
             | Output::CloseDatagram(_)
             | Output::Store(..)
             | Output::Release(_)
+            | Output::Sign(..)
             | Output::Answer(..)
             | Output::Drained => {}
         }

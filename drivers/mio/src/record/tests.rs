@@ -101,6 +101,7 @@ impl Bench {
                 | Output::Datagram { .. }
                 | Output::CloseDatagram(_)
                 | Output::Release(_)
+                | Output::Sign(..)
                 | Output::Event(_)
                 | Output::Answer(..)
                 | Output::Drained => {}

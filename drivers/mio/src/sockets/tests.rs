@@ -36,6 +36,7 @@ fn keep(input: Input<'_>) -> Seen {
         Input::DatagramFailed(id, failure) => Seen::DatagramFailed(id.0, failure),
         input @ (Input::TlsFailed(..)
         | Input::Store(..)
+        | Input::Signed(..)
         | Input::OutboxChanged
         | Input::TryNow
         | Input::Watch(_)

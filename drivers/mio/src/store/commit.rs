@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use cmail_delivery::bounce::compose_ordered;
+use cmail_delivery::dkim::SignMark;
 use cmail_delivery::outbox::{
     Charge, Commit, Committed, DeliveredMail, FailedAttempt, MailId, Replacement, Reported,
 };
@@ -96,7 +97,7 @@ pub(super) fn record(
         failed.extend(row.map(|row| (row, tried_before)));
     }
     let warned = match &commit.warnings {
-        Some(warnings) => warnings::insert(transaction, warnings, &failed)?,
+        Some(warnings) => warnings::insert(transaction, warnings, commit.own_mark, &failed)?,
         None => Vec::new(),
     };
     let mut not_replaced = Vec::new();
@@ -113,7 +114,7 @@ pub(super) fn record(
                 let why = why_replaced(transaction, replacement, *id)?;
                 ledger.add_end(transaction, *id, replacement.fate(*id).into(), why.as_deref())?;
             }
-            inserted.push(insert_bounce(transaction, replacement, bounce)?);
+            inserted.push(insert_bounce(transaction, replacement, commit.own_mark, bounce)?);
             done_with.append(&mut remaining);
         } else {
             inserted.push(Vec::new());
@@ -144,7 +145,7 @@ fn report(
     ledger: &mut Ledger,
 ) -> rusqlite::Result<Option<Reported>> {
     let Some(reports) = &commit.reports else { return Ok(None) };
-    let reported = relay_reports::insert(transaction, reports, mail)?;
+    let reported = relay_reports::insert(transaction, reports, commit.own_mark, mail)?;
     if let Some(Reported { original, report }) = reported {
         let why = format!("mail {report} tells its sender");
         ledger.add_end(transaction, original, Fate::Relayed, Some(&why))?;
@@ -217,6 +218,7 @@ pub(super) fn exists(transaction: &Connection, id: MailId) -> rusqlite::Result<b
 fn insert_bounce(
     transaction: &Transaction<'_>,
     replacement: &Replacement,
+    mark: SignMark,
     data: Option<Bytes>,
 ) -> rusqlite::Result<Vec<MailId>> {
     let (Some(bounce), Some(data)) = (&replacement.bounce, data) else { return Ok(Vec::new()) };
@@ -230,7 +232,11 @@ fn insert_bounce(
     for recipient in &bounce.recipients {
         insert.raw_bind_parameter(1, rows::AsText(recipient))?;
         match insert.raw_execute()? {
-            1 => inserted.push(MailId(transaction.last_insert_rowid())),
+            1 => {
+                let id = MailId(transaction.last_insert_rowid());
+                warnings::mark_own(transaction, id, mark)?;
+                inserted.push(id);
+            }
             count => return Err(rusqlite::Error::StatementChangedRows(count)),
         }
     }

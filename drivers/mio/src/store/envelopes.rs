@@ -3,6 +3,7 @@
 //!
 //! A row goes with its mail. A value that cannot be read counts as absent. Without the table nothing is wanted.
 
+use cmail_delivery::dkim::SignMark;
 use cmail_delivery::dsn::{
     DsnError, DsnWishes, EnvelopeId, MessageWishes, Notify, OriginalRecipient, ReturnExtent,
 };
@@ -12,16 +13,20 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::own_table::{if_present, or_created};
 use super::rows::{limited, octets};
 
-/// The table. Further columns may join it.
+/// The table. Further columns may join it. Tables that others have made may lack [`ADD_SIGN`].
 pub(super) const CREATE: &str = "
 CREATE TABLE IF NOT EXISTS dispatch_envelope (
     mail_id INTEGER PRIMARY KEY NOT NULL REFERENCES outbox (mail_id) ON DELETE CASCADE ON UPDATE CASCADE,
     notify TEXT,
     orcpt TEXT,
     ret TEXT,
-    envid TEXT
+    envid TEXT,
+    sign INTEGER
 );
 ";
+
+/// Adds what a table may lack that was made before mail could be signed.
+const ADD_SIGN: &str = "ALTER TABLE dispatch_envelope ADD COLUMN sign INTEGER";
 
 /// More octets than any value has that is sent.
 const VALUE_LIMIT_OCTETS: i64 = 1000;
@@ -37,7 +42,10 @@ macro_rules! wishes_columns {
             ", ",
             limited!("ret", "?3"),
             ", ",
-            limited!("envid", "?3")
+            limited!("envid", "?3"),
+            // Where the table has no such column, the name is that of the other one.
+            ", (SELECT CASE WHEN typeof(sign) = 'integer' THEN sign END FROM dispatch_envelope AS one \
+              WHERE one.mail_id = dispatch_envelope.mail_id)"
         )
     };
 }
@@ -45,7 +53,7 @@ macro_rules! wishes_columns {
 const SELECT: &str = concat!(
     "SELECT ",
     wishes_columns!(),
-    " FROM dispatch_envelope WHERE mail_id BETWEEN ?1 AND ?2 ORDER BY mail_id"
+    " FROM dispatch_envelope, (SELECT NULL AS sign) WHERE mail_id BETWEEN ?1 AND ?2 ORDER BY mail_id"
 );
 
 /// Returns whether the table exists.
@@ -92,7 +100,8 @@ pub(super) fn add_wishes(connection: &Connection, rows: &mut [Row]) -> rusqlite:
 
 /// Stores what the sender of a mail wants, in the transaction that inserts the mail.
 pub(super) fn insert(connection: &Connection, id: MailId, wishes: &DsnWishes) -> rusqlite::Result<()> {
-    let DsnWishes { notify, original_recipient, message: MessageWishes { extent, envelope_id } } = wishes;
+    let DsnWishes { notify, original_recipient, message: MessageWishes { extent, envelope_id, sign } } =
+        wishes;
     let values = params![
         id.0,
         notify.map(|notify| notify.to_string()),
@@ -102,7 +111,22 @@ pub(super) fn insert(connection: &Connection, id: MailId, wishes: &DsnWishes) ->
     ];
     let insert =
         "INSERT INTO dispatch_envelope (mail_id, notify, orcpt, ret, envid) VALUES (?1, ?2, ?3, ?4, ?5)";
-    or_created(connection, CREATE, || connection.prepare_cached(insert)?.execute(values)).map(drop)
+    or_created(connection, CREATE, || connection.prepare_cached(insert)?.execute(values))?;
+    if *sign == SignMark::Unmarked { Ok(()) } else { mark(connection, id, *sign) }
+}
+
+/// Marks a mail to be signed.
+pub(super) fn mark(connection: &Connection, id: MailId, sign: SignMark) -> rusqlite::Result<()> {
+    let number = match sign {
+        SignMark::Unmarked => 0,
+        SignMark::Wanted => 1,
+        SignMark::IfPossible => 2,
+    };
+    let insert = "INSERT INTO dispatch_envelope (mail_id, sign) VALUES (?1, ?2) \
+                  ON CONFLICT (mail_id) DO UPDATE SET sign = excluded.sign";
+    let insert = || connection.prepare_cached(insert)?.execute(params![id.0, number]);
+    let has_table = if_present(|| exists(connection))?.unwrap_or(false);
+    or_created(connection, if has_table { ADD_SIGN } else { CREATE }, insert).map(drop)
 }
 
 /// Converts a row.
@@ -114,6 +138,11 @@ fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<(DsnWishes, Vec<Unreadable>
         message: MessageWishes {
             extent: value(row, 3, "ret", ReturnExtent::parse, &mut unreadable)?,
             envelope_id: value(row, 4, "envid", EnvelopeId::parse, &mut unreadable)?,
+            sign: match row.get::<_, Option<i64>>(5)? {
+                None | Some(0) => SignMark::Unmarked,
+                Some(2) => SignMark::IfPossible,
+                Some(_) => SignMark::Wanted,
+            },
         },
     };
     Ok((wishes, unreadable))

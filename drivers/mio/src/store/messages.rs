@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use bytes::{Bytes, BytesMut};
+use cmail_delivery::dkim::Signing;
 use cmail_delivery::failure::TEXT_LIMIT_OCTETS;
 use cmail_delivery::outbox::{
     CLAIM_BUDGET_OCTETS, ClaimedTransaction, DATA_CHUNK_OCTETS, FAILED_BUDGET_OCTETS, FailedMail,
@@ -19,6 +20,7 @@ use super::grouping::{Grouped, Limits, group};
 use super::pool::Pool;
 use super::read_ahead::{Follows, ReadJob, ReadOutput, has_room};
 use super::rows::{self, Found, beginning, limited, number, octets};
+use super::signing::Drafter;
 
 /// Most faillog rows that are returned for a mail: the latest ones.
 const ATTEMPT_LIMIT: usize = 100;
@@ -39,6 +41,7 @@ pub(super) fn claim(
     ids: &[MailId],
     limit: usize,
     recipients: usize,
+    signing: Option<&Signing>,
 ) -> rusqlite::Result<(Vec<ClaimedTransaction>, Vec<LeftOver>, FingerprintList)> {
     let limits = Limits {
         groups: limit,
@@ -47,15 +50,19 @@ pub(super) fn claim(
         whole_octets: DATA_CHUNK_OCTETS as u64,
         wants_header: false,
     };
-    let Grouped { groups, left_over, fingerprints, .. } = group(connection, pool, digests, ids, &limits)?;
-    let transactions = groups
-        .into_iter()
-        .map(|group| ClaimedTransaction {
-            rows: group.rows,
-            data_octets: group.data_octets,
-            head: group.head,
-        })
-        .collect();
+    let Grouped { groups, mut left_over, mut fingerprints, .. } =
+        group(connection, pool, digests, ids, &limits)?;
+    let (mut drafter, mut transactions) =
+        (Drafter::new(connection, pool, signing), Vec::with_capacity(groups.len()));
+    for group in groups {
+        match drafter.transaction(group)? {
+            Ok(transaction) => transactions.push(transaction),
+            Err(group) => {
+                fingerprints.retain(|(id, _)| group.rows.iter().all(|row| row.id != *id));
+                left_over.extend(group.rows.iter().map(|row| LeftOver { id: row.id, message: None }));
+            }
+        }
+    }
     Ok((transactions, left_over, fingerprints))
 }
 

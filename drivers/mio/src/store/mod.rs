@@ -54,6 +54,7 @@ mod run;
 mod scan;
 mod schema;
 mod selected;
+mod signing;
 mod stuck;
 mod submission;
 mod thread;

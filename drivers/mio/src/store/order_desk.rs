@@ -186,6 +186,7 @@ impl Deputy {
                 | Output::Datagram { .. }
                 | Output::CloseDatagram(_)
                 | Output::Release(_)
+                | Output::Sign(..)
                 | Output::Answer(..)
                 | Output::Event(_) => {}
             }

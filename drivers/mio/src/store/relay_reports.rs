@@ -1,5 +1,6 @@
 //! Inserts the reports that mail was delivered, in the transaction that deletes the mail.
 
+use cmail_delivery::dkim::SignMark;
 use cmail_delivery::outbox::{DeliveredMail, FailedMail, FailedMessage, MailId, Reported};
 use cmail_delivery::relay_report::RelayReports;
 use rusqlite::Connection;
@@ -15,6 +16,7 @@ use super::warnings::{header, insert_notice};
 pub(super) fn insert(
     connection: &Connection,
     reports: &RelayReports,
+    mark: SignMark,
     mail: &DeliveredMail,
 ) -> rusqlite::Result<Option<Reported>> {
     if !mail.is_reported {
@@ -28,7 +30,7 @@ pub(super) fn insert(
         );
         return Ok(None);
     }
-    match within_savepoint(connection, || insert_for(connection, reports, mail)) {
+    match within_savepoint(connection, || insert_for(connection, reports, mark, mail)) {
         Ok(report) => Ok(report.map(|report| Reported { original: id, report })),
         Err(error) if connection.is_autocommit() => Err(error),
         Err(error) => {
@@ -42,6 +44,7 @@ pub(super) fn insert(
 fn insert_for(
     connection: &Connection,
     reports: &RelayReports,
+    mark: SignMark,
     mail: &DeliveredMail,
 ) -> rusqlite::Result<Option<MailId>> {
     let Some(attempt) = &mail.attempt else { return Ok(None) };
@@ -50,7 +53,7 @@ fn insert_for(
     let original = header(connection, row.id, data_octets)?;
     let mails = vec![FailedMail { row, attempts: Vec::new() }];
     let report = reports.report(attempt, &FailedMessage { mails, data_octets, original });
-    report.map(|report| insert_notice(connection, &report)).transpose()
+    report.map(|report| insert_notice(connection, &report, mark)).transpose()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
+use cmail_delivery::dkim::Signing;
 use cmail_delivery::flight::Uncertain;
 use cmail_delivery::order::{OrderId, OrderPlace, OrderStep};
 use cmail_delivery::outbox::{
@@ -33,8 +34,8 @@ impl Database {
         }
         let (task, answer) = match request {
             StoreRequest::Scan { after, limit } => ("read the outbox of", self.scan(after, limit)),
-            StoreRequest::Claim { ids, transactions, recipients } => {
-                ("read mail from", self.claim(&ids, transactions, recipients))
+            StoreRequest::Claim { ids, transactions, recipients, signing } => {
+                ("read mail from", self.claim(&ids, transactions, recipients, signing.as_ref()))
             }
             StoreRequest::ReadData { id, offset, limit } => {
                 ("read mail data from", self.read_data(id, offset, limit))
@@ -101,14 +102,20 @@ impl Database {
         })
     }
 
-    fn claim(&mut self, ids: &[MailId], limit: usize, recipients: usize) -> rusqlite::Result<StoreReply> {
+    fn claim(
+        &mut self,
+        ids: &[MailId],
+        limit: usize,
+        recipients: usize,
+        signing: Option<&Signing>,
+    ) -> rusqlite::Result<StoreReply> {
         self.in_read_transaction(|database| {
             let ids = database.untaken(ids)?;
             let version = database.version()?;
             database.large.digests.turn_to(version);
             let read = |database: &mut Self, ids: &[MailId]| {
                 let Self { connection, large: LargeMessages { pool, digests }, .. } = database;
-                messages::claim(connection, pool, digests, ids, limit, recipients)
+                messages::claim(connection, pool, digests, ids, limit, recipients, signing)
             };
             let ((transactions, left_over, fingerprints), unreadable) =
                 database.read_apart(&ids, Self::read_all, read)?;

@@ -181,6 +181,7 @@ impl Pair {
                 self.ask(StoreRequest::Scan { after, limit: u32::from(number % 7) + 1 })
             }
             7..=8 => self.ask(StoreRequest::Claim {
+                signing: None,
                 ids,
                 transactions: usize::from(number % 5) + 1,
                 recipients: 100,

@@ -23,17 +23,20 @@ pub(super) fn verdicts(commit: &Commit) -> Vec<Commit> {
     let delivered = commit.delivered.iter().map(|mail| Commit {
         delivered: vec![mail.clone()],
         reports: commit.reports.clone(),
+        own_mark: commit.own_mark,
         ..Commit::default()
     });
     let failed = commit.failed.iter().map(|attempt| Commit {
         failed: vec![attempt.clone()],
         warnings: commit.warnings.clone(),
+        own_mark: commit.own_mark,
         ..Commit::default()
     });
-    let replaced = commit
-        .replaced
-        .iter()
-        .map(|replacement| Commit { replaced: vec![replacement.clone()], ..Commit::default() });
+    let replaced = commit.replaced.iter().map(|replacement| Commit {
+        replaced: vec![replacement.clone()],
+        own_mark: commit.own_mark,
+        ..Commit::default()
+    });
     delivered.chain(failed).chain(replaced).collect()
 }
 

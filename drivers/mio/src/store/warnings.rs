@@ -3,15 +3,16 @@
 use bytes::Bytes;
 use cmail_delivery::bounce::{header_section, needed_octets};
 use cmail_delivery::delay_warning::DelayWarnings;
+use cmail_delivery::dkim::SignMark;
 use cmail_delivery::outbox::{DATA_CHUNK_OCTETS, FailedMessage, MailId, NewNotice, Row, Warned};
 use cmail_delivery::time::UnixTime;
 use rusqlite::Connection;
 
-use super::blob;
 use super::error::{advice, ids_are_used_up};
 use super::messages::{attempt_limit, failed_mail};
 use super::rows::AsText;
 use super::verdicts::within_savepoint;
+use super::{blob, envelopes};
 
 /// A mail as it is with the failure that was recorded in this transaction, and when it was tried before.
 pub(super) type Failed = (Row, Option<UnixTime>);
@@ -20,6 +21,7 @@ pub(super) type Failed = (Row, Option<UnixTime>);
 pub(super) fn insert(
     connection: &Connection,
     warnings: &DelayWarnings,
+    mark: SignMark,
     failed: &[Failed],
 ) -> rusqlite::Result<Vec<Warned>> {
     let mut late: Vec<&Row> =
@@ -36,7 +38,7 @@ pub(super) fn insert(
     late.sort_by_key(look);
     let mut warned = Vec::new();
     for alike in late.chunk_by(|one, other| look(one) == look(other)) {
-        match within_savepoint(connection, || insert_for(connection, warnings, alike)) {
+        match within_savepoint(connection, || insert_for(connection, warnings, mark, alike)) {
             Ok(mut more) => warned.append(&mut more),
             Err(error) if connection.is_autocommit() => return Err(error),
             Err(error) => {
@@ -56,6 +58,7 @@ pub(super) fn insert(
 fn insert_for(
     connection: &Connection,
     warnings: &DelayWarnings,
+    mark: SignMark,
     alike: &[&Row],
 ) -> rusqlite::Result<Vec<Warned>> {
     let mut messages: Vec<(Bytes, Vec<&Row>)> = Vec::new();
@@ -75,20 +78,46 @@ fn insert_for(
         let message = FailedMessage { mails, data_octets, original };
         if let Some(warning) = warnings.warning(&message) {
             let originals = message.ids().collect();
-            warned.push(Warned { originals, warning: insert_notice(connection, &warning)? });
+            warned.push(Warned { originals, warning: insert_notice(connection, &warning, mark)? });
         }
     }
     Ok(warned)
 }
 
 /// Inserts a notice, and returns its row.
-pub(super) fn insert_notice(connection: &Connection, notice: &NewNotice) -> rusqlite::Result<MailId> {
+pub(super) fn insert_notice(
+    connection: &Connection,
+    notice: &NewNotice,
+    mark: SignMark,
+) -> rusqlite::Result<MailId> {
     let mut statement = connection.prepare_cached(
         "INSERT INTO outbox (mail_remote, mail_envelopefrom, mail_envelopeto, mail_data) VALUES (NULL, NULL, ?1, ?2)",
     )?;
     match statement.execute([AsText(&notice.recipient), AsText(&notice.data)])? {
-        1 => Ok(MailId(connection.last_insert_rowid())),
+        1 => {
+            let id = MailId(connection.last_insert_rowid());
+            mark_own(connection, id, mark)?;
+            Ok(id)
+        }
         count => Err(rusqlite::Error::StatementChangedRows(count)),
+    }
+}
+
+/// Marks mail of our own to be signed. If that is impossible, it leaves unsigned. Fails only if the transaction is lost.
+pub(super) fn mark_own(connection: &Connection, id: MailId, mark: SignMark) -> rusqlite::Result<()> {
+    if mark == SignMark::Unmarked {
+        return Ok(());
+    }
+    match within_savepoint(connection, || envelopes::mark(connection, id, mark)) {
+        Err(error) if connection.is_autocommit() => Err(error),
+        Err(error) => {
+            let advice = advice(connection, &error);
+            log::warn!(
+                "mail {id}, which tells a sender of other mail, leaves unsigned, because it cannot be marked: {error}; {advice}"
+            );
+            Ok(())
+        }
+        Ok(()) => Ok(()),
     }
 }
 

@@ -20,6 +20,7 @@ use crate::dns::Dns;
 use crate::facts::{CLOSED_IN_HANDSHAKE, Fact, Link, Origin, Parting, Scene, reset, tls_failure};
 use crate::mutation::Mutation;
 use crate::outbox::{MailKey, compose_bounces, inserted};
+use crate::signatures;
 use crate::talk::{Accepted, Talk};
 use crate::witness::{Violation, Witness};
 
@@ -294,6 +295,11 @@ impl<'a> Replay<'a> {
             Output::Release(ids) => {
                 self.see(Fact::Released { ids: &ids });
                 self.outbox.release(&ids);
+            }
+            Output::Sign(id, digests) => {
+                if let Some(dispatcher) = &mut self.dispatcher {
+                    dispatcher.handle_input(self.now, Input::Signed(id, signatures::made(&digests)));
+                }
             }
             Output::Event(event) => self.see(Fact::Log(&event)),
             Output::Answer(..) => {}

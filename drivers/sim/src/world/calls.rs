@@ -13,6 +13,7 @@ use super::{Happening, World};
 use crate::facts::{Fact, Link, tls};
 use crate::mutation::Mutation;
 use crate::network::{ClientEnd, Connection, Peer};
+use crate::signatures;
 
 /// Outputs of one call after which it counts as endless.
 const ENDLESS: usize = 1_000_000;
@@ -112,6 +113,12 @@ impl World {
             Output::CloseDatagram(_) => {}
             Output::Store(id, request) => self.ask(id, request),
             Output::Release(ids) => self.release(&ids),
+            Output::Sign(id, digests) => {
+                let (now, signatures) = (self.clock.now(), signatures::made(&digests));
+                if let Some(daemon) = self.daemon() {
+                    daemon.dispatcher.handle_input(now, Input::Signed(id, signatures));
+                }
+            }
             Output::Event(event) => self.see(Fact::Log(&event)),
             Output::Answer(id, answer) => self.answered(id, answer),
             Output::Drained => self.daemon_ends(),

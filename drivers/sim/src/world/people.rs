@@ -404,6 +404,7 @@ fn draw_wishes(dice: &mut Dice) -> DsnWishes {
         message: MessageWishes {
             extent: dice.pick(&extents).copied().flatten(),
             envelope_id: dice.pick(&ids).cloned().flatten(),
+            ..MessageWishes::default()
         },
     }
 }

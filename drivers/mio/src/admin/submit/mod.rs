@@ -149,12 +149,15 @@ fn take(tool: &Tool, request: Request) -> Result<(), Refusal> {
         message_id: &message_id(host)?,
         host,
     });
+    let data = message.into_octets();
+    let mut wishes = request.wishes;
+    wishes.message.sign = tool.settings.signing.mark_of_submitted(&data);
     let mail = NewMail {
         sender: sender.as_ref().map(Mailbox::as_str),
         recipients: &recipients,
         submitter: &format!("local:{user_name}"),
-        wishes: &request.wishes,
-        data: &message.into_octets(),
+        wishes: &wishes,
+        data: &data,
     };
     let ids = match (submit(tool.database()?, &mail), &tool.submit) {
         // The daemon finds out who the submitter is.

@@ -176,7 +176,12 @@ fn mail_on_a_damaged_page_costs_only_itself() {
         .map(|number| fixture.mail(Some("s@example.org"), "r@example.org", &vec![b'a' + number; 40_000]))
         .collect();
     damage(&fixture, b'b');
-    let reply = fixture.answer(StoreRequest::Claim { ids: ids.clone(), transactions: 50, recipients: 100 });
+    let reply = fixture.answer(StoreRequest::Claim {
+        signing: None,
+        ids: ids.clone(),
+        transactions: 50,
+        recipients: 100,
+    });
     let StoreReply::Claimed(Claimed { transactions, unreadable, .. }) = reply else {
         panic!("that is no answer to a claim")
     };

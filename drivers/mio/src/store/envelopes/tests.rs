@@ -19,7 +19,12 @@ fn fixture() -> Fixture {
 }
 
 fn claim(fixture: &mut Fixture, ids: &[MailId]) -> Vec<Vec<Row>> {
-    let reply = fixture.answer(StoreRequest::Claim { ids: ids.to_vec(), transactions: 10, recipients: 10 });
+    let reply = fixture.answer(StoreRequest::Claim {
+        signing: None,
+        ids: ids.to_vec(),
+        transactions: 10,
+        recipients: 10,
+    });
     let StoreReply::Claimed(Claimed { transactions, .. }) = reply else { panic!("{reply:?}") };
     transactions.into_iter().map(|transaction| transaction.rows).collect()
 }
@@ -44,6 +49,7 @@ fn wishes_are_read_with_their_mail() {
         notify: Notify::parse("success,delay").ok(),
         original_recipient: OriginalRecipient::parse("rfc822;b+c@x.example").ok(),
         message: MessageWishes {
+            sign: Default::default(),
             extent: Some(ReturnExtent::Headers),
             envelope_id: EnvelopeId::parse("my id").ok(),
         },

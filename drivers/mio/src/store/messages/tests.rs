@@ -16,9 +16,12 @@ fn claim_at_most(
     ids: &[MailId],
     transactions: usize,
 ) -> (Vec<ClaimedTransaction>, Vec<MailId>) {
-    let StoreReply::Claimed(Claimed { transactions, left_over, .. }) =
-        fixture.answer(StoreRequest::Claim { ids: ids.to_vec(), transactions, recipients: 100 })
-    else {
+    let StoreReply::Claimed(Claimed { transactions, left_over, .. }) = fixture.answer(StoreRequest::Claim {
+        signing: None,
+        ids: ids.to_vec(),
+        transactions,
+        recipients: 100,
+    }) else {
         panic!("that is no answer to a claim")
     };
     (transactions, left_over.into_iter().map(|row| row.id).collect())
@@ -92,9 +95,12 @@ fn what_is_left_over_has_a_number_for_each_message_if_it_was_read() {
         .map(|data| fixture.mail(Some("s@example.net"), "r@example.org", data.as_bytes()))
         .into();
     ids.push(fixture.mail(Some("s@example.net"), "r@example.org", b"of another length"));
-    let StoreReply::Claimed(Claimed { left_over, .. }) =
-        fixture.answer(StoreRequest::Claim { ids: ids.clone(), transactions: 1, recipients: 100 })
-    else {
+    let StoreReply::Claimed(Claimed { left_over, .. }) = fixture.answer(StoreRequest::Claim {
+        signing: None,
+        ids: ids.clone(),
+        transactions: 1,
+        recipients: 100,
+    }) else {
         panic!("that is no answer to a claim")
     };
     assert_eq!(left_over.iter().map(|row| row.id).collect::<Vec<_>>(), ids[1..]);

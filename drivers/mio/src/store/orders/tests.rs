@@ -89,8 +89,12 @@ fn a_hold_and_its_release_are_seen_by_every_read() {
     give(&fixture, "hold", r#"{"domain":"example.net"}"#, None);
     assert_eq!(carry_out_all(&mut fixture).as_deref(), Some("order 1 of root: 1 mail is held"));
     assert_eq!(holds(&mut fixture), [(1, true), (2, false)]);
-    let claimed =
-        fixture.answer(StoreRequest::Claim { ids: vec![MailId(1)], transactions: 1, recipients: 100 });
+    let claimed = fixture.answer(StoreRequest::Claim {
+        signing: None,
+        ids: vec![MailId(1)],
+        transactions: 1,
+        recipients: 100,
+    });
     let StoreReply::Claimed(claimed) = claimed else { panic!("{claimed:?}") };
     assert!(claimed.transactions[0].rows[0].hold.is_held());
     give(&fixture, "release", r#"{"ids":[1,2]}"#, None);

@@ -35,7 +35,7 @@ fn deliver(fixture: &mut Fixture) {
     let scan = fixture.answer(StoreRequest::Scan { after: Cursor::BeforeFirst, limit: 100 });
     let StoreReply::Scanned(Scanned { rows, .. }) = scan else { panic!("{scan:?}") };
     assert!(ids.iter().all(|id| rows.iter().any(|row| row.id == *id)), "{rows:?}");
-    let claim = StoreRequest::Claim { ids: ids.to_vec(), transactions: 10, recipients: 10 };
+    let claim = StoreRequest::Claim { signing: None, ids: ids.to_vec(), transactions: 10, recipients: 10 };
     let claim = fixture.answer(claim);
     let StoreReply::Claimed(Claimed { unreadable, .. }) = claim else { panic!("{claim:?}") };
     assert_eq!(unreadable, []);

@@ -41,7 +41,12 @@ fn commit_to_changed(fixture: &mut Fixture, commit: Commit) -> (Vec<Row>, Vec<Ma
 }
 
 fn claim(fixture: &mut Fixture, ids: &[MailId]) {
-    fixture.answer(StoreRequest::Claim { ids: ids.to_vec(), transactions: usize::MAX, recipients: 100 });
+    fixture.answer(StoreRequest::Claim {
+        signing: None,
+        ids: ids.to_vec(),
+        transactions: usize::MAX,
+        recipients: 100,
+    });
 }
 
 fn failure(id: MailId, time: i64, fatal: bool) -> FailedAttempt {
@@ -446,7 +451,7 @@ fn no_request_leaves_a_lock_behind() {
     let id = fixture.mail(None, "a@example.org", &vec![b'x'; 200_000]);
     let requests = [
         StoreRequest::Scan { after: Cursor::BeforeFirst, limit: 1 },
-        StoreRequest::Claim { ids: vec![id], transactions: 1, recipients: 100 },
+        StoreRequest::Claim { signing: None, ids: vec![id], transactions: 1, recipients: 100 },
         StoreRequest::ReadData { id, offset: 70_000, limit: 1000 },
         StoreRequest::ReadFailed { ids: vec![id], original_limit_octets: 10 },
         StoreRequest::Commit(Commit { failed: vec![failure(id, 1, false)], ..Commit::default() }),
@@ -542,6 +547,7 @@ fn a_claim_runs_one_statement_for_a_small_message_and_never_compiles_it_anew() {
         (0..20).map(|n| fixture.mail(None, "r@example.org", format!("{n}").as_bytes())).collect();
     let mut claim = |ids: &[MailId]| {
         let reply = fixture.answer(StoreRequest::Claim {
+            signing: None,
             ids: ids.to_vec(),
             transactions: usize::MAX,
             recipients: 100,

@@ -100,7 +100,12 @@ fn of_a_long_value_only_so_much_is_read_as_tells_that_it_is_too_long() {
 #[test]
 fn long_values_are_claimed_recorded_and_read_for_bounces_like_any_other() {
     let mut values = LongValues::new();
-    let claim = StoreRequest::Claim { ids: values.ids.clone(), transactions: usize::MAX, recipients: 100 };
+    let claim = StoreRequest::Claim {
+        signing: None,
+        ids: values.ids.clone(),
+        transactions: usize::MAX,
+        recipients: 100,
+    };
     let StoreReply::Claimed(Claimed { transactions, left_over, .. }) = values.fixture.answer(claim) else {
         panic!("that is another answer")
     };

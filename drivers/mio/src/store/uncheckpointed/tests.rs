@@ -6,7 +6,12 @@ use super::super::paths::with_suffix;
 use super::*;
 
 fn claim(fixture: &mut Fixture, ids: &[MailId]) {
-    fixture.answer(StoreRequest::Claim { ids: ids.to_vec(), transactions: ids.len(), recipients: 100 });
+    fixture.answer(StoreRequest::Claim {
+        signing: None,
+        ids: ids.to_vec(),
+        transactions: ids.len(),
+        recipients: 100,
+    });
 }
 
 fn commit(fixture: &mut Fixture, commit: Commit) {

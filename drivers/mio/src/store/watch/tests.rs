@@ -30,7 +30,12 @@ fn reading_is_no_change() {
         let id = fixture.mail(None, "r@example.org", b"data");
         let mut watch = watch(&fixture);
         fixture.answer(StoreRequest::Scan { after: Cursor::BeforeFirst, limit: 10 });
-        fixture.answer(StoreRequest::Claim { ids: vec![id], transactions: 1, recipients: 100 });
+        fixture.answer(StoreRequest::Claim {
+            signing: None,
+            ids: vec![id],
+            transactions: 1,
+            recipients: 100,
+        });
         assert!(!watch.drain(), "{mode}");
     }
 }

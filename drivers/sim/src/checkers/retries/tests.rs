@@ -72,8 +72,12 @@ fn claimed() -> StoreReply {
         wishes: DsnWishes::default(),
     };
     let head = b"text"[..].into();
-    let transactions =
-        vec![cmail_delivery::outbox::ClaimedTransaction { rows: vec![row], data_octets: 4, head }];
+    let transactions = vec![cmail_delivery::outbox::ClaimedTransaction {
+        to_sign: Vec::new(),
+        rows: vec![row],
+        data_octets: 4,
+        head,
+    }];
     StoreReply::Claimed(Claimed { transactions, left_over: vec![], unreadable: vec![] })
 }
 

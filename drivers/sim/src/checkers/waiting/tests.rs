@@ -78,7 +78,8 @@ fn recalled() -> StoreReply {
 }
 
 fn claimed() -> StoreReply {
-    let transaction = ClaimedTransaction { rows: vec![row()], data_octets: 4, head: "text".into() };
+    let transaction =
+        ClaimedTransaction { to_sign: Vec::new(), rows: vec![row()], data_octets: 4, head: "text".into() };
     StoreReply::Claimed(Claimed { transactions: vec![transaction], left_over: vec![], unreadable: vec![] })
 }
 
