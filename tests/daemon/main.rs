@@ -19,6 +19,7 @@ mod conversation;
 mod dane;
 mod delivery;
 mod destination_lines;
+mod dkim;
 mod dns;
 mod dsn;
 mod end_of_data;

@@ -30,6 +30,7 @@ mod rescan;
 mod server;
 mod server_limits;
 mod set_aside;
+mod signing;
 mod silence;
 mod told;
 mod trouble;

@@ -392,7 +392,8 @@ impl World {
                         Some(_) | None => Ok(Bytes::copy_from_slice(&digest)),
                     };
                     let signatures = digests.into_iter().map(sign).collect();
-                    self.later(self.store_delay, Happening::Signed(id, signatures));
+                    let delay = self.slow.get("sign").copied().unwrap_or(self.store_delay);
+                    self.later(delay, Happening::Signed(id, signatures));
                 }
                 Output::Event(event) => self.events.push(event),
                 Output::Answer(id, answer) => self.answers.push((id, answer)),

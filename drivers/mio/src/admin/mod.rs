@@ -4,6 +4,8 @@
 
 mod clock;
 mod daemon;
+mod dkim;
+mod dns_texts;
 mod explain;
 mod history;
 mod holds;
@@ -101,7 +103,7 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         Action::Replay(words) => return exit_code(replay::replay(&options, &words), false),
     };
     // What is asked of servers stands in no database.
-    let needs_database = !matches!(verb, Verb::Explain(_) | Verb::Probe(_));
+    let needs_database = !matches!(verb, Verb::Explain(_) | Verb::Probe(_) | Verb::Dkim(_));
     exit_code(Tool::new(options, needs_database).and_then(|tool| tool.run(&verb)), lists_all)
 }
 
@@ -286,6 +288,7 @@ impl Tool {
             Verb::Trace(words) => trace::trace(self, words),
             Verb::Top => top::top(self),
             Verb::Holds => holds::holds(self),
+            Verb::Dkim(words) => dkim::dkim(self, words),
             Verb::Forget(words) => orders::forget(self, words),
         }
     }

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use cmail_delivery::address::Domain;
 
 use super::clock::Since;
 use crate::selection::{AddressPattern, Destination, Selection};
@@ -111,6 +112,48 @@ pub(super) enum Verb {
     Forget(ForgetWords),
     /// List what holds mail, orders and lines of the configuration: what each is about, since when and until when, by whom and why, and how much mail it holds
     Holds,
+    /// Make keys that mail is signed with (DKIM), print their DNS records, and check that these are published; needs no daemon
+    #[command(subcommand)]
+    Dkim(DkimWords),
+}
+
+/// The words of `dkim`.
+#[derive(Debug, Subcommand)]
+pub(super) enum DkimWords {
+    /// Make a key in a new file, and print its record
+    Make(MakeWords),
+    /// Print the record of a key
+    Record(KeyWords),
+    /// Look up the records of all keys of the configuration; exits with 1 if one is not as it should be
+    Check,
+}
+
+/// The words of `dkim make`.
+#[derive(Debug, Args)]
+pub(super) struct MakeWords {
+    #[command(flatten)]
+    pub(super) key: KeyWords,
+    /// Make a key of RSA with 2048 bits, which all receivers know; else it is one of Ed25519, which is small and quick
+    #[arg(long)]
+    pub(super) rsa: bool,
+}
+
+/// A key.
+#[derive(Debug, Args)]
+pub(super) struct KeyWords {
+    /// The domain whose mail it signs
+    #[arg(value_name = "DOMAIN", value_parser = parse_domain)]
+    pub(super) domain: Domain,
+    /// The name that its record has below _domainkey and the domain
+    #[arg(value_name = "SELECTOR", value_parser = parse_domain)]
+    pub(super) selector: Domain,
+    /// The file of the key
+    #[arg(value_name = "PATH")]
+    pub(super) path: PathBuf,
+}
+
+fn parse_domain(text: &str) -> Result<Domain, String> {
+    Domain::parse(text).map_err(|error| error.to_string())
 }
 
 /// The words of `forget`.

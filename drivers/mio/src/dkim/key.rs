@@ -165,6 +165,11 @@ impl KeyRing {
         SigningKey { id, domain, selector, algorithm }
     }
 
+    /// Returns a key.
+    pub(crate) fn find(&self, id: KeyId) -> Option<&PrivateKey> {
+        self.0.get(&id).map(|key| &**key)
+    }
+
     /// Signs a digest.
     pub(super) fn sign(&self, id: KeyId, digest: &Digest) -> Result<Bytes, SignTrouble> {
         self.0.get(&id).ok_or(SignTrouble::NoKey)?.sign(digest)

@@ -6,6 +6,7 @@ mod signers;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::key::make;
 pub use self::key::{KeyError, KeyRing, PrivateKey};
 pub use self::key_file::KeyFileError;
 pub(crate) use self::signers::Signers;
