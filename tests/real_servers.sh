@@ -17,9 +17,14 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 script=real_servers
 cache=${CACHE:-/var/tmp/cmail-real-servers}
-packages="postfix exim4-daemon-heavy opensmtpd dovecot-core unbound nsd"
+packages="postfix exim4-daemon-heavy opensmtpd dovecot-core unbound nsd opendkim-tools"
 entry=namespace.sh
 . "$here/real_servers/enter.sh"
+
+# What verifies signatures comes from PyPI; where that is not reached, the section says so.
+unpack_more() {
+	python3 -m venv "$cache/venv" && "$cache/venv/bin/pip" install -q --target "$cache/python" "dkimpy==1.1.*" pynacl || echo "$script: PyPI is not reached"
+}
 
 enter "$@"
 if [ -n "${KEEP:-}" ]; then

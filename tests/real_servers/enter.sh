@@ -21,6 +21,7 @@ enter() {
 	mkdir "$scratch/bin" "$scratch/kept"
 	cp "$binary" "$scratch/bin/cmail-dispatchd"
 	cp -r "$helpers" "$scratch/helpers"
+	[ ! -d "$cache/python" ] || cp -r "$cache/python" "$scratch/python"
 	chmod 755 "$scratch"
 	status=0
 	unshare --net --mount --pid --fork --kill-child --mount-proc \

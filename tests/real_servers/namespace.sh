@@ -14,10 +14,11 @@ main() {
 	addresses
 	certificates
 	secrets
+	dkim_keys
 	start_servers
 	versions
 	status=0
-	PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/srv/helpers python3 -m checks "$@" || status=$?
+	PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/srv/helpers:/srv/python python3 -m checks "$@" || status=$?
 	cp -r /srv/log /srv/mail /srv/work /srv/kept/ 2>/dev/null || true
 	exit $status
 }
@@ -113,6 +114,21 @@ secrets() {
 	chmod 644 /srv/users.*
 }
 
+# A key of each kind for mail of the sender, with the text of its record.
+dkim_keys() (
+	mkdir /srv/dkim && cd /srv/dkim
+	openssl genpkey -algorithm ed25519 -out ed.pem
+	openssl genpkey -algorithm rsa -pkeyopt rsa_keygen_bits:2048 -out rsa.pem 2>/dev/null
+	# The key itself is the end of its encoding.
+	printf 'v=DKIM1; k=ed25519; p=%s' "$(openssl pkey -in ed.pem -pubout -outform DER | tail -c 32 | base64 -w 0)" >ed.txt
+	printf 'v=DKIM1; k=rsa; p=%s' "$(openssl pkey -in rsa.pem -pubout -outform DER | base64 -w 0)" >rsa.txt
+	for selector in ed rsa; do
+		echo "$selector._domainkey.postfix.example. TXT $(fold -w 200 $selector.txt | sed 's/.*/"&"/' | tr '\n' ' ')" >>zone
+	done
+	chmod 640 ./*.pem
+	chgrp dispatch ./*.pem
+)
+
 # NAME COMMAND…: in the foreground of its own background job, output in its own log.
 run() {
 	local name=$1
@@ -121,7 +137,7 @@ run() {
 }
 
 start_servers() {
-	cp $config/root.zone /srv/root.zone
+	cat $config/root.zone /srv/dkim/zone >/srv/root.zone
 	run nsd nsd -d -c $config/nsd.conf
 	run unbound unbound -d -c $config/unbound.conf
 	run dovecot dovecot -F -c $config/dovecot.conf

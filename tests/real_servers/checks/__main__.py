@@ -4,7 +4,7 @@ import sys
 import time
 import traceback
 
-from . import bounces, content, handoff, refusals, reports, routing, servers, volume
+from . import bounces, content, dkim, handoff, refusals, reports, routing, servers, volume
 from .harness import SCORE, check
 
 SECTIONS = {
@@ -15,6 +15,7 @@ SECTIONS = {
     "bounces": bounces.run,
     "reports": reports.run,
     "volume": volume.run,
+    "dkim": dkim.run,
 }
 
 

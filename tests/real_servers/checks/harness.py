@@ -23,7 +23,7 @@ SENDER = "sender@postfix.example"
 PATIENCE_S = 40.0
 # The header fields that a receiving server puts before the message.
 TRACE = re.compile(
-    rb"(return-path|received|delivered-to|x-original-to|envelope-to|x-mail-args|x-helo-args|x-client-\w+|x-rcpt-args|x-client-proto):", re.I
+    rb"(return-path|x-dkim-seen|received|delivered-to|x-original-to|envelope-to|x-mail-args|x-helo-args|x-client-\w+|x-rcpt-args|x-client-proto):", re.I
 )
 
 
