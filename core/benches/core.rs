@@ -155,7 +155,7 @@ fn transaction(bencher: Bencher<'_, '_>, octets: usize) {
     let mut session = ready_session(&mut peer);
     bencher.counter(BytesCount::of_slice(&message[..])).bench_local(|| {
         let transaction = Transaction {
-            signatures: bytes::Bytes::new(),
+            signatures: Bytes::new(),
             reverse_path: Some(sender.clone()),
             recipients: vec![Recipient::new(MailId(1), recipient.clone())],
             data_octets: message.len() as u64,

@@ -60,7 +60,7 @@ fn cost(session: &mut Session, replies: &[&[u8]]) -> (usize, usize) {
     let mailbox = |text: &str| Mailbox::parse(text.as_bytes()).unwrap();
     let head = Bytes::from(b"0123456789abcdef 0123456789abcdef 0123456789abcdef 012345678\r\n".repeat(64));
     let transaction = Transaction {
-        signatures: bytes::Bytes::new(),
+        signatures: Bytes::new(),
         reverse_path: Some(mailbox("sender@example.org")),
         recipients: vec![Recipient::new(MailId(1), mailbox("recipient@example.net"))],
         data_octets: head.len() as u64,

@@ -122,7 +122,7 @@ impl Checker {
             self.handed_back.push(ids);
         }
         Transaction {
-            signatures: bytes::Bytes::new(),
+            signatures: Bytes::new(),
             reverse_path: Some(mailbox(&reverse_path)),
             recipients: chosen,
             data_octets: total as u64,

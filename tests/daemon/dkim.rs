@@ -68,14 +68,14 @@ fn a_table_from_before_marks_stays_of_use_and_bounces_are_marked_in_it() {
             "CREATE TABLE dispatch_envelope (mail_id INTEGER PRIMARY KEY NOT NULL REFERENCES outbox (mail_id) ON DELETE CASCADE, notify TEXT, orcpt TEXT, ret TEXT, envid TEXT)",
         )
         .unwrap();
-    let id = world.insert(&Mail::to("a@example.org").data(TEXT));
+    let id = world.insert(&Mail::to("a@example.org").from("a@origin.example").data(TEXT));
     world
         .database
         .connection
         .execute("INSERT INTO dispatch_envelope (mail_id, ret) VALUES (?1, 'HDRS')", [id])
         .unwrap();
-    let sender = crate::support::SmtpServer::start(Script::new());
-    world.route("client.example", &sender);
+    let sender = crate::support::SmtpServer::start_beside(Script::new(), &server);
+    world.route("origin.example", &sender);
     let daemon = world.start();
     world.database.wait_until_empty();
     let log = daemon.terminate();
