@@ -6,15 +6,7 @@ use super::Digest;
 use super::wire_lines::Part;
 
 /// The line ends that are hashed at once.
-const LINE_ENDS: [u8; 64] = {
-    let mut octets = [b'\r'; 64];
-    let mut index = 1;
-    while index < octets.len() {
-        octets[index] = b'\n';
-        index += 2;
-    }
-    octets
-};
+const LINE_ENDS: &[u8] = b"\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n";
 
 /// The digest so far.
 #[derive(Debug, Default)]
@@ -63,7 +55,7 @@ impl BodyHash {
         while self.empty_lines > 0 {
             let lines = self.empty_lines.min(LINE_ENDS.len() as u64 / 2);
             let octets = usize::try_from(2 * lines).unwrap_or(LINE_ENDS.len());
-            self.sha256.update(LINE_ENDS.get(..octets).unwrap_or(&LINE_ENDS));
+            self.sha256.update(LINE_ENDS.get(..octets).unwrap_or(LINE_ENDS));
             self.empty_lines -= lines;
         }
         if core::mem::take(&mut self.has_space) {

@@ -138,8 +138,9 @@ fn check(tool: &Tool) -> Result<Outcome, ToolError> {
 /// Returns whether one of the published records is that of a key, and what is to be said of them.
 fn judge(own: &str, published: &[Box<[u8]>]) -> (bool, String) {
     let bad = |text: &str| (false, text.to_owned());
-    let is_key = |text: &&Box<[u8]>| value(text, "p").is_some();
-    let record = match published.iter().filter(is_key).collect::<Vec<_>>().as_slice() {
+    let keys: Vec<&[u8]> =
+        published.iter().map(|text| &**text).filter(|text| value(text, "p").is_some()).collect();
+    let record = match keys.as_slice() {
         [] => {
             return bad(
                 "there is no record of a key; publish the one that `cmail-admin-queue dkim record` prints",

@@ -82,7 +82,7 @@ impl PrivateKey {
                     Err(_) => return Err(KeyError::Kind),
                 }
             }
-            _ => return Err(KeyError::Kind),
+            PrivateKeyDer::Sec1(_) | _ => return Err(KeyError::Kind),
         };
         let fingerprint = Sha256::digest(found.secret_der()).into();
         Ok(Self { pair, fingerprint })
