@@ -16,6 +16,7 @@ use cmail_delivery::probe::{Probe, ProbeEnvelope, ProbeEvent, ProbeStep, ProbeVe
 use cmail_delivery::reply::Reply;
 use cmail_delivery::route::Candidate;
 use cmail_delivery::time::{Instant, Now, UnixMillis};
+use cmail_delivery::tls::{Need, Proof};
 use serde::Serialize;
 
 use crate::config;
@@ -200,6 +201,7 @@ struct CandidateFields {
     address: String,
     port: u16,
     tls: &'static str,
+    needs: Option<&'static str>,
     connections: usize,
     connections_max: usize,
     trouble: Option<String>,
@@ -361,7 +363,7 @@ impl CandidateFields {
     ) -> Self {
         let CandidateExplanation { candidate, places, decisions, trouble, is_slow, no_pipelining } =
             explanation;
-        let Candidate { host, remote, tls, .. } = candidate;
+        let Candidate { host, remote, tls, plan, .. } = candidate;
         Self {
             place,
             preference,
@@ -373,6 +375,7 @@ impl CandidateFields {
                 TlsMode::StartTls => "starttls",
                 TlsMode::Implicit => "tls",
             },
+            needs: needs(plan.need),
             connections: places.used,
             connections_max: places.limit,
             trouble: trouble.as_ref().map(|trouble| trouble.setback.to_string()),
@@ -383,6 +386,17 @@ impl CandidateFields {
             decided: decisions.iter().map(DecisionFields::of).collect(),
         }
     }
+}
+
+/// Returns the word for what is needed of TLS.
+fn needs(need: Need) -> Option<&'static str> {
+    let Need::Required(requirement) = need else { return None };
+    Some(match requirement.proof {
+        None => "encryption",
+        Some(Proof::WebPki) => "verified",
+        Some(Proof::Pin) => "pinned",
+        Some(Proof::Dane) => "dane",
+    })
 }
 
 /// Writes a rate limit as the configuration has it.

@@ -321,9 +321,16 @@ impl<'a> Report<'a> {
             "starttls" => "STARTTLS",
             _ => "TLS from the start",
         };
+        let needs = match fields["needs"].as_str() {
+            None => "",
+            Some("encryption") => ", nothing in plain text",
+            Some("verified") => ", the certificate must be verified",
+            Some("pinned") => ", the key must be a pinned one",
+            Some(_) => ", the certificate must match TLSA records (DANE)",
+        };
         let used = if self.is_alone { String::new() } else { format!(", {used} of {most} connections") };
         let (host, address) = (text(fields, "/host"), text(fields, "/address"));
-        self.printer.line(format_args!("  {place:>3}  {host} [{address}]:{port}, {tls}{used}"))?;
+        self.printer.line(format_args!("  {place:>3}  {host} [{address}]:{port}, {tls}{needs}{used}"))?;
         let [ports, most] = ["ports", "host_concurrency"].map(|key| decider(fields, key));
         self.printer.line(format_args!("       ports {ports}; host_concurrency {most}"))?;
         if let Some(trouble) = fields["trouble"].as_str() {

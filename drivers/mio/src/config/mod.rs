@@ -468,6 +468,27 @@ impl Completion<'_> {
         }
     }
 
+    /// Warns of name servers that are not believed to validate, since DANE depends on those that are.
+    fn warn_of_unbelieved(&mut self, settings: &ResolverSettings) {
+        let others = settings.servers.iter().filter(|server| !server.is_believed);
+        let others: Vec<String> = others.map(ToString::to_string).collect();
+        let is_nobody = others.len() == settings.servers.len();
+        let others = others.join(", ");
+        let text = if is_nobody {
+            format!(
+                "no name server is believed to validate ({others}), so DANE has no effect, and destinations with dane-only get no mail; \
+                 use a resolver that validates on this machine, or write `dnssec trust`"
+            )
+        } else if others.is_empty() {
+            return;
+        } else {
+            format!(
+                "{others} is not believed to validate: as long as only it answers, mail for destinations with DANE waits"
+            )
+        };
+        self.warn(None, "dnssec", text);
+    }
+
     fn resolver(&mut self, directives: &Directives) -> (ResolverSource, ResolverSettings) {
         let source = ResolverSource {
             file: self.environment.resolv_conf.clone(),
@@ -484,6 +505,9 @@ impl Completion<'_> {
             ResolvConf::default()
         });
         let settings = source.settings(&file);
+        if Self::wants_dane(&directives.tls_policies) {
+            self.warn_of_unbelieved(&settings);
+        }
         for (line, text) in source.complaints(file) {
             let file = source.file.clone();
             self.warnings.push(ConfigWarning { file, line: Some(line), directive: "", text });

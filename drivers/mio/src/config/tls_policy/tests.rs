@@ -49,6 +49,21 @@ fn an_option_that_a_level_does_not_use_is_an_error() {
 }
 
 #[test]
+fn dane_warns_of_name_servers_that_are_not_believed() {
+    let warnings = |text: &str| crate::config::tests::warnings(&format!("database /db\n{text}\n"));
+    assert_eq!(warnings("tls_policy * dane\nresolver 127.0.0.1"), [""; 0]);
+    assert_eq!(warnings("tls_policy * encrypt\nresolver 192.0.2.1"), [""; 0]);
+    let none = warnings("tls_policy * dane\nresolver 192.0.2.1");
+    assert!(
+        none.len() == 1 && none[0].contains("no name server is believed to validate (192.0.2.1:53)"),
+        "{none:?}"
+    );
+    let some = warnings("tls_policy * dane\nresolver 127.0.0.1 192.0.2.1");
+    assert!(some.len() == 1 && some[0].contains("192.0.2.1:53 is not believed to validate"), "{some:?}");
+    assert_eq!(warnings("tls_policy * dane\nresolver 192.0.2.1\ndnssec trust"), [""; 0]);
+}
+
+#[test]
 fn each_mistake_has_its_error() {
     for (text, expected) in [
         ("sender:a@b.example may", "does not say which destinations"),
