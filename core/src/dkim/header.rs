@@ -56,7 +56,8 @@ impl<'a> Header<'a> {
             rest = behind;
             let colon = memchr::memchr(b':', field)?;
             let (name, value) = field.split_at_checked(colon)?;
-            let name = core::str::from_utf8(name).ok()?.trim_end_matches([' ', '\t']);
+            // Blanks before the colon, as old programs wrote them, are no part of a field to many verifiers.
+            let name = core::str::from_utf8(name).ok()?;
             if name.is_empty() || !name.bytes().all(|octet| octet.is_ascii_graphic()) {
                 return None;
             }
