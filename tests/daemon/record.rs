@@ -192,6 +192,27 @@ fn what_is_needed_of_tls_is_recorded_and_decides_in_the_replay_too() {
 }
 
 #[test]
+fn what_tlsa_records_need_is_recorded_and_decides_in_the_replay_too() {
+    let (identity, other) = (Identity::self_signed(&["a.example"]), Identity::self_signed(&["a.example"]));
+    for (named, level, expected) in [
+        (&identity, "dane", ["! tls-unverified dane-ee", "= 1 deleted"]),
+        (&identity, "dane-only", ["! tls-unverified dane-ee", "= 1 deleted"]),
+        (&other, "dane", ["! tls-unverified dane-mismatch", "= 1 deferred "]),
+    ] {
+        let mut recording = Recording::of(Script::new().starttls(&identity));
+        let port = recording.server.port();
+        recording.world.dns.sign();
+        recording.world.dns.tlsa("mx.target.test", port, [3, 1, 1], &named.pin());
+        recording.world.set("portprio", format!("{port}@starttls {port}"));
+        recording.world.set("tls_policy", format!("* {level}"));
+        let record = recording.after(&[mail("bob@target.test")]);
+        assert_lines(&record, &["@ tlsa "]);
+        assert_lines(&record, &[&format!("@ set tls_policy {level}")]);
+        assert_lines(&record, &expected);
+    }
+}
+
+#[test]
 fn a_handshake_that_the_server_drops_is_recorded_with_its_second_try() {
     let identity = Identity::self_signed(&["x.real.test"]);
     let script =

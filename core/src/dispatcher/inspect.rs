@@ -37,6 +37,8 @@ pub struct ConnectionFacts<'a> {
     pub remote: SocketAddr,
     /// How the connection is to be protected.
     pub tls: TlsMode,
+    /// True if TLSA records say how the server must prove itself.
+    pub has_tlsa: bool,
     /// The seed of the session, once TCP has connected. It reveals nothing about the randomness of other sessions.
     pub session_seed: Option<&'a Seed>,
 }
@@ -176,6 +178,7 @@ impl Dispatcher {
             host,
             remote: candidate.remote,
             tls: candidate.tls,
+            has_tlsa: !candidate.plan.terms.tlsa.is_empty(),
             session_seed,
         })
     }

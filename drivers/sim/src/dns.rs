@@ -2,7 +2,7 @@
 
 use cmail_delivery::time::{Duration, Instant};
 use hickory_proto::op::{Message, MessageType, ResponseCode};
-use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, SOA};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, SOA, TLSA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use std::net::{IpAddr, SocketAddr};
 
@@ -77,6 +77,7 @@ impl Dns {
         let mut response = query.clone();
         response.metadata.message_type = MessageType::Response;
         response.metadata.recursion_available = true;
+        response.metadata.authentic_data &= map.is_signed();
         let Some(question) = query.queries.first() else { return Vec::new() };
         if now < self.fails_until {
             response.metadata.response_code = ResponseCode::ServFail;
@@ -125,6 +126,9 @@ struct ZoneWriter<'a> {
 impl ZoneWriter<'_> {
     fn write(&mut self, name: &Name, record_type: RecordType) -> ResponseCode {
         let text = name.to_ascii().trim_end_matches('.').to_ascii_lowercase();
+        if record_type == RecordType::TLSA {
+            return self.certificates(name, &text);
+        }
         if let Some(host) = self.map.host_named(&text) {
             self.addresses(name, host, record_type);
             return ResponseCode::NoError;
@@ -169,6 +173,17 @@ impl ZoneWriter<'_> {
                 _ => {}
             }
         }
+    }
+
+    /// Writes the TLSA record of a host, the same for each port.
+    fn certificates(&mut self, name: &Name, text: &str) -> ResponseCode {
+        let host = text.split_once("._tcp.").and_then(|(_, host)| self.map.host_named(host));
+        let has_some = |host: &usize| self.map.hosts.get(*host).is_some_and(|host| host.has_tlsa);
+        if host.filter(has_some).is_none() {
+            return ResponseCode::NXDomain;
+        }
+        self.push(name, RData::TLSA(TLSA::new(3.into(), 1.into(), 1.into(), vec![0; 32])));
+        ResponseCode::NoError
     }
 
     fn push(&mut self, name: &Name, data: RData) {

@@ -20,6 +20,8 @@ pub(crate) struct Host {
     pub(crate) group: usize,
     /// Latency one way, in microseconds.
     pub(crate) latency_us: u64,
+    /// True if it has TLSA records.
+    pub(crate) has_tlsa: bool,
 }
 
 /// The DNS records of a domain.
@@ -114,6 +116,11 @@ impl Map {
         self.by_name.get(name).copied()
     }
 
+    /// Returns whether DNSSEC vouches for everything: it does if a host has TLSA records.
+    pub(crate) fn is_signed(&self) -> bool {
+        self.hosts.iter().any(|host| host.has_tlsa)
+    }
+
     /// Returns the next hops whose mail may be brought to a host. Each counts its connections separately.
     pub(crate) fn hops_of_host(&self, host: usize) -> BTreeSet<String> {
         let mut hops = BTreeSet::new();
@@ -163,7 +170,14 @@ impl Map {
         self.by_address.extend(addresses.iter().map(|&address| (address, number)));
         self.by_name.insert(name.to_owned(), number);
         let temperament = Temperament::default();
-        self.hosts.push(Host { name: name.to_owned(), addresses, temperament, group: 0, latency_us: 0 });
+        self.hosts.push(Host {
+            name: name.to_owned(),
+            addresses,
+            temperament,
+            group: 0,
+            latency_us: 0,
+            has_tlsa: false,
+        });
     }
 
     /// Adds a host, and returns its number.
@@ -191,6 +205,7 @@ impl Map {
             temperament,
             group: dice.index(3),
             latency_us: dice.within(200..=80_000),
+            has_tlsa: false,
         };
         for &address in &host.addresses {
             self.by_address.insert(address, number);

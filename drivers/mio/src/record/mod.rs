@@ -142,7 +142,12 @@ impl Recorder {
         match output {
             Output::Connect { connection, remote, purpose: Purpose::Smtp, .. } => {
                 let Some(facts) = dispatcher.connection(*connection) else { return };
-                let tried = Tried { host: facts.host.clone(), remote: *remote, tls: facts.tls };
+                let tried = Tried {
+                    host: facts.host.clone(),
+                    remote: *remote,
+                    tls: facts.tls,
+                    has_tlsa: facts.has_tlsa,
+                };
                 // Mail that a pass leaves undecided goes into the next one at once, also in a replay.
                 let goes_on = |track: &Track| {
                     let is_over = track.has_undecided_mails() && !dispatcher.is_under_way(track.pass);

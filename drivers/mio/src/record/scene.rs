@@ -45,6 +45,8 @@ pub(super) struct Tried {
     pub(super) host: Host,
     pub(super) remote: SocketAddr,
     pub(super) tls: TlsMode,
+    /// True if TLSA records say how it must prove itself.
+    pub(super) has_tlsa: bool,
 }
 
 /// A recipient of a message.
@@ -130,8 +132,10 @@ impl Scene<'_> {
             writeln!(text, "@ set pipelining no")?;
         }
         let level = match policy.tls.level {
-            // Whether they need more, the records of the host decide.
-            Level::May | Level::Dane { .. } => None,
+            Level::May => None,
+            // Whether it needs more, the records of the hosts decide.
+            Level::Dane { .. } if !self.tried.iter().any(|tried| tried.has_tlsa) => None,
+            Level::Dane { .. } => Some("dane"),
             Level::None => Some("none"),
             Level::Encrypt => Some("encrypt"),
             Level::Verify(_) => Some("verify"),
@@ -207,6 +211,15 @@ impl Scene<'_> {
                 write!(text, " {address}")?;
             }
             writeln!(text)?;
+        }
+        let mut proved: Vec<String> = Vec::new();
+        for tried in self.tried.iter().filter(|tried| tried.has_tlsa) {
+            let Host::Name(name) = &tried.host else { continue };
+            let name = mask.host_name(name.as_str());
+            if !proved.contains(&name) {
+                writeln!(text, "@ tlsa {name}")?;
+                proved.push(name);
+            }
         }
         Ok(hosts.into_iter().map(|(name, _)| name).collect())
     }

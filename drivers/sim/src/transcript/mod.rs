@@ -11,6 +11,7 @@
 //! | `@ portprio P …` | the directive; `25` |
 //! | `@ remote SPECIFICATION` | `mail_remote` of the mails that follow; `192.0.2.1:25` at first, `-` means no relay: by MX |
 //! | `@ host NAME ADDRESS …` | what the DNS says of a host |
+//! | `@ tlsa NAME` | such a host has TLSA records, and DNSSEC vouches for everything; what they say of its certificate the facts of each session tell |
 //! | `@ hosts NAME ADDRESS …` | a line of `/etc/hosts` |
 //! | `@ mx DOMAIN PREFERENCE HOST …` | what it says of a domain; the hosts must be named before |
 //! | `@ mail ID <FROM> <TO> "DATA"` | a row of the outbox, all of which are there at the beginning; DATA as in a string of Rust, and `*N` after it repeats it N times; several such strings are one after the other |

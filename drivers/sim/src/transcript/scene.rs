@@ -14,7 +14,7 @@ use cmail_delivery::policy::Policy;
 use cmail_delivery::rng::Seed;
 use cmail_delivery::settings::{Hosts, ResolverSettings, Settings};
 use cmail_delivery::time::UnixTime;
-use cmail_delivery::tls::{Level, Pin, TlsPolicy, TlsVersion};
+use cmail_delivery::tls::{Fallback, InsecureMx, Level, Pin, TlsPolicy, TlsVersion};
 use cmail_delivery::{Mode, Selection};
 
 use crate::map::{Map, RelayEntry, Zone};
@@ -35,6 +35,7 @@ fn tls_policy(text: &str) -> Result<TlsPolicy, String> {
         "encrypt" => Level::Encrypt,
         "verify" => Level::Verify([].into()),
         "pin" => Level::Pin([Pin([0; 32])].into()),
+        "dane" => Level::Dane { otherwise: Fallback::May, insecure_mx: InsecureMx::Dane },
         "dane-only" => Level::DaneOnly,
         _ => return Err(format!("\"{level}\" is no level of tls_policy here")),
     };
@@ -143,6 +144,15 @@ impl Setting {
                 let addresses: Result<Vec<_>, _> = words.map(str::parse).collect();
                 let addresses = addresses.map_err(|error| format!("{value}: {error}"))?;
                 self.map.add_named_host(name, addresses);
+            }
+            "tlsa" => {
+                let number =
+                    self.map.host_named(value).ok_or_else(|| format!("no host {value} was named"))?;
+                if let Some(host) = self.map.hosts.get_mut(number) {
+                    host.has_tlsa = true;
+                }
+                // All of the map is secure from now on.
+                self.settings.resolver.servers.iter_mut().for_each(|server| server.is_believed = true);
             }
             "hosts" => self.read_hosts_file(value)?,
             "mx" => self.read_exchanges(value)?,
