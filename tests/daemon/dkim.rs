@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-use crate::support::{Mail, Script, World, tool};
+use crate::support::{Behaviour, Mail, Script, World, tool};
 
 const ED25519: &str = include_str!("../../drivers/mio/src/dkim/ed25519.pem");
 const RSA: &str = include_str!("../../drivers/mio/src/dkim/rsa-pkcs1.pem");
@@ -164,4 +164,36 @@ fn a_key_is_made_once_and_its_record_printed_in_short_strings() {
         let again = run("make", words);
         assert!(again.code() == Some(1) && again.stderr.contains("cannot be written"), "{}", again.stderr);
     }
+}
+
+#[test]
+fn records_are_checked_against_the_dns_over_udp_and_tcp() {
+    let mut world = World::new();
+    let keys =
+        [("long", RSA), ("short", ED25519), ("other", ED25519), ("gone", ED25519), ("broken", ED25519)];
+    for (selector, pem) in keys {
+        let path = key(&world, &format!("{selector}.pem"), pem);
+        world.add("dkim_key", format!("client.example {selector} {}", path.display()));
+    }
+    let name = |selector: &str| format!("{selector}._domainkey.client.example");
+    for selector in ["long", "short"] {
+        let path = world.path(&format!("{selector}.pem"));
+        let record =
+            tool::output(&world, &["dkim", "record", "client.example", selector, path.to_str().unwrap()]);
+        let strings: Vec<&str> = record.split('"').skip(1).step_by(2).collect();
+        world.dns.txt(&name(selector), &strings);
+    }
+    world.dns.behave(&name("long"), Behaviour::Truncate);
+    world.dns.txt(&name("other"), &["v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="]);
+    world.dns.behave(&name("broken"), Behaviour::ServFail);
+    let finished = tool::run(&world, &["dkim", "check"]);
+    assert_eq!(finished.code(), Some(1), "{}{}", finished.stdout, finished.stderr);
+    let found =
+        |selector: &str| finished.stdout.lines().find(|line| line.starts_with(&name(selector))).unwrap();
+    for selector in ["long", "short"] {
+        assert!(found(selector).ends_with("its record is published"), "{}", finished.stdout);
+    }
+    assert!(found("gone").contains("there is no record of a key"), "{}", finished.stdout);
+    assert!(!found("other").contains("is published"), "{}", finished.stdout);
+    assert!(found("broken").contains("SERVFAIL"), "{}", finished.stdout);
 }

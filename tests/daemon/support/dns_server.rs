@@ -3,7 +3,7 @@
 use super::smtp_script::Gate;
 use super::{PATIENCE, unique_loopback};
 use hickory_proto::op::{Message, OpCode, ResponseCode};
-use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, SOA, TLSA};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, SOA, TLSA, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -113,6 +113,12 @@ impl DnsServer {
         let data = data.as_bytes().chunks(2).map(octets).collect();
         let record = TLSA::new(usage.into(), selector.into(), matching.into(), data);
         self.add(&format!("_{port}._tcp.{host}"), RData::TLSA(record));
+    }
+
+    /// A TXT record of these strings.
+    pub(crate) fn txt(&self, name: &str, strings: &[&str]) {
+        let strings = strings.iter().map(|text| (*text).to_owned()).collect();
+        self.add(name, RData::TXT(TXT::new(strings)));
     }
 
     /// From now on the server says of all answers that DNSSEC vouches for them.
