@@ -21,9 +21,10 @@ packages="postfix exim4-daemon-heavy opensmtpd dovecot-core unbound nsd opendkim
 entry=namespace.sh
 . "$here/real_servers/enter.sh"
 
-# What verifies signatures comes from PyPI; where that is not reached, the section says so.
+# What verifies signatures comes from PyPI; where it cannot be had, the section says so.
 unpack_more() {
-	python3 -m venv "$cache/venv" && "$cache/venv/bin/pip" install -q --target "$cache/python" "dkimpy==1.1.*" pynacl || echo "$script: PyPI is not reached"
+	python3 -m venv "$cache/venv" && "$cache/venv/bin/pip" install -q --target "$cache/python" "dkimpy==1.1.*" pynacl ||
+		echo "$script: dkimpy cannot be installed from PyPI, for the reason above"
 }
 
 enter "$@"

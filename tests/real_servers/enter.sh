@@ -11,7 +11,7 @@ enter() {
 		command -v $tool >/dev/null || skip "there is no $tool here, and the servers come from Debian packages" 1
 	done
 	install_tools
-	[ -e "$cache/complete" ] || unpack
+	[ "$(cat "$cache/complete" 2>/dev/null)" = "$(contents)" ] || unpack
 	binary=${BINARY:-$(build cmail-dispatchd cmail-dispatchd)}
 	[ -x "$binary" ] || { echo "$script: $binary is not an executable file" >&2; exit 1; }
 
@@ -40,6 +40,12 @@ install_tools() {
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $tools
 }
 
+# What belongs into the cache. A cache that was filled for another list is filled anew.
+contents() {
+	echo "$packages"
+	declare -f unpack_more || true
+}
+
 # Maintainer scripts, the part of a package that would start its daemon, are never run. Libraries
 # that the host lacks come along as packages; one package at a time, because they exclude each other.
 unpack() {
@@ -58,7 +64,7 @@ unpack() {
 	if declare -F unpack_more >/dev/null; then
 		unpack_more
 	fi
-	touch "$cache/complete"
+	contents >"$cache/complete"
 }
 
 # PACKAGE BINARY: builds it, and says where it is.

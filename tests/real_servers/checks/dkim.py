@@ -117,7 +117,7 @@ def dkimpy(texts: list[bytes]) -> None:
     try:
         import dkim
     except ImportError:
-        print("skipped: dkimpy is not here, because PyPI was not reached", flush=True)
+        print("skipped: dkimpy is missing; when the packages were fetched it could not be installed from PyPI. To try again, remove the CACHE directory", flush=True)
         return
     records = {path.name: path.read_bytes() for path in KEYS.glob("*.txt")}
 
