@@ -116,7 +116,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | vocabulary | [`time`], [`rng`], [`address`], [`dsn`], [`next_hop`], [`status`], [`ids`], [`settings`], [`outbox`], [`io`], [`system_error`], [`tls`], [`event`], [`tally`], [`watch`], [`one_line`], [`shown`], [`flight`], [`fair_queue`], and `expiring_map` |
-//! | wire | [`reply`], [`command`], [`transparency`], [`sasl`], [`ending`], [`attempt`], [`failure`], [`wording`], [`secrets`], [`dkim`] |
+//! | wire | [`reply`], [`command`], [`transparency`], [`sasl`], [`ending`], [`attempt`], [`failure`], [`wording`], [`secrets`], [`dkim`], [`sts`] |
 //! | machines | [`session`], [`resolver`] |
 //! | decisions | [`route`], [`schedule`] with [`retry_rule`], [`mail_pattern`] and [`failure_pattern`], [`policy`] with [`destination_pattern`], [`bounce`], [`delay_warning`] and [`relay_report`], and `reachability`: servers that do not answer |
 //! | one next hop | `delivery` |
@@ -180,6 +180,7 @@ pub mod session;
 pub mod settings;
 pub mod shown;
 pub mod status;
+pub mod sts;
 pub mod system_error;
 pub mod tally;
 pub mod time;

@@ -23,6 +23,8 @@ pub mod replies;
 mod script;
 pub mod session;
 mod session_checker;
+pub mod sts_policies;
+pub mod sts_records;
 pub mod tlsa_records;
 mod transaction;
 
@@ -30,7 +32,7 @@ mod transaction;
 pub type Check = fn(&[u8]);
 
 /// Every target by its name, which is that of its module, its binary and its corpus.
-pub const TARGETS: [(&str, Check); 13] = [
+pub const TARGETS: [(&str, Check); 15] = [
     ("addresses", addresses::check),
     ("bounces", bounces::check),
     ("certificates", certificates::check),
@@ -43,6 +45,8 @@ pub const TARGETS: [(&str, Check); 13] = [
     ("remotes", remotes::check),
     ("replies", replies::check),
     ("session", session::check),
+    ("sts_policies", sts_policies::check),
+    ("sts_records", sts_records::check),
     ("tlsa_records", tlsa_records::check),
 ];
 

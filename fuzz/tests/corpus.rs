@@ -94,6 +94,16 @@ fn the_corpus_of_certificates_passes() {
 }
 
 #[test]
+fn the_corpus_of_sts_policies_passes() {
+    replay("sts_policies", cmail_delivery_fuzz::sts_policies::check);
+}
+
+#[test]
+fn the_corpus_of_sts_records_passes() {
+    replay("sts_records", cmail_delivery_fuzz::sts_records::check);
+}
+
+#[test]
 fn the_corpus_of_tlsa_records_passes() {
     replay("tlsa_records", cmail_delivery_fuzz::tlsa_records::check);
 }
