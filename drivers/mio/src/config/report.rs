@@ -1,4 +1,4 @@
-//! Prints the table of directives: with a configuration's values for `check`, without them for README.md and the manual
+//! Prints the table of directives: with a configuration's values for `check`, without them for `docs` and the manual
 //! page.
 
 use std::fmt::{self, Write as _};
@@ -25,7 +25,7 @@ impl fmt::Display for Config {
     }
 }
 
-/// Returns the table of all directives in Markdown, for README.md.
+/// Returns the table of all directives in Markdown, for `docs/configuration.md`.
 pub fn manual_table() -> String {
     let mut table = String::from("| directive | default | meaning |\n|---|---|---|\n");
     for directive in &DIRECTIVES {

@@ -401,8 +401,12 @@ fn names_in_the_table_are_unique_and_defaults_parse() {
 }
 
 #[test]
-fn the_readme_has_the_table_of_directives() {
-    assert_section("README.md", ["<!-- directives -->\n", "<!-- /directives -->"], &manual_table());
+fn the_documentation_has_the_table_of_directives() {
+    assert_section(
+        "docs/configuration.md",
+        ["<!-- directives -->\n", "<!-- /directives -->"],
+        &manual_table(),
+    );
 }
 
 #[test]

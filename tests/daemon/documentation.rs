@@ -1,4 +1,5 @@
-//! README.md does what it says: its sample of the log is what the program prints, and its recipes work.
+//! README.md and the pages of `docs` do what they say: their samples of the log are what the program prints, their recipes work,
+//! and their links lead somewhere.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,31 +9,32 @@ use std::process::{Child, Command, Stdio};
 use crate::support::{Action, Daemon, Mail, PATIENCE, Script, SmtpServer, World, skip};
 use nix::sys::signal::Signal;
 
-fn readme() -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md")).unwrap()
+/// Returns the path of a file of the repository.
+fn in_repository(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(name)
 }
 
-/// Returns the code blocks of a language below a heading.
-fn blocks(heading: &str, language: &str) -> Vec<String> {
-    let text = readme();
+/// Returns the code blocks of a language below a heading of a page, or of the whole page if the heading is its title.
+fn blocks(page: &str, heading: &str, language: &str) -> Vec<String> {
+    let text = format!("\n{}", fs::read_to_string(in_repository(page)).unwrap());
     let (_, below) = text.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("{heading}"));
-    let level = heading.split(' ').next().unwrap();
-    let end = below.find(&format!("\n{level} ")).unwrap_or(below.len());
-    let fenced = below[..end].split("```").skip(1).step_by(2);
+    let end = if heading.starts_with("# ") { None } else { below.find("\n## ") };
+    let fenced = below[..end.unwrap_or(below.len())].split("```").skip(1).step_by(2);
     fenced.filter_map(|block| block.strip_prefix(&format!("{language}\n"))).map(str::to_owned).collect()
 }
 
-/// Returns the here-document of a command of the README.
-fn here_document(command: &str, heading: &str) -> String {
+/// Returns the here-document of a command of the first steps.
+fn here_document(command: &str) -> String {
     let begin = format!("{command} <<'END'\n");
-    let found =
-        blocks(heading, "sh").into_iter().find_map(|block| block.strip_prefix(&begin).map(str::to_owned));
+    let found = blocks("docs/first-steps.md", "# First steps", "sh")
+        .into_iter()
+        .find_map(|block| block.strip_prefix(&begin).map(str::to_owned));
     found.unwrap_or_else(|| panic!("{command}")).trim_end().strip_suffix("END").unwrap().to_owned()
 }
 
 /// Returns the recipe for the database below the comment that begins with this text.
 fn recipe(comment: &str) -> String {
-    let block = blocks("### Looking into the queue", "sql").pop().unwrap();
+    let block = blocks("docs/queue.md", "## Looking into the queue", "sql").pop().unwrap();
     let (prelude, _) = block.split_once("\n\n").unwrap();
     let (_, below) = block.split_once(&format!("-- {comment}")).unwrap_or_else(|| panic!("{comment}"));
     format!("{prelude}\n--{}", below.split("\n\n").next().unwrap())
@@ -77,9 +79,8 @@ fn the_sample_of_the_log_is_what_the_program_prints() {
     let at = |name: &str| directory.path().join(name);
     // The port is closed again, and the system does not reuse it so soon.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
-    let heading = "## First steps";
-    fs::write(at("trial.conf"), here_document("cat > trial.conf", heading).replace("2525", &port)).unwrap();
-    fs::write(at("sink.py"), here_document("cat > sink.py", heading)).unwrap();
+    fs::write(at("trial.conf"), here_document("cat > trial.conf").replace("2525", &port)).unwrap();
+    fs::write(at("sink.py"), here_document("cat > sink.py")).unwrap();
     let mut sink = Command::new("python3");
     sink.arg(at("sink.py")).arg(&port).stdout(Stdio::null()).stderr(Stdio::null());
     let _sink = Killed(sink.spawn().unwrap());
@@ -94,7 +95,7 @@ fn the_sample_of_the_log_is_what_the_program_prints() {
     daemon.wait_for_output(" creating an index of the faillog ");
     let database = rusqlite::Connection::open(at("master.db")).unwrap();
     database.busy_timeout(PATIENCE).unwrap();
-    database.execute_batch(&here_document("sqlite3 master.db", heading)).unwrap();
+    database.execute_batch(&here_document("sqlite3 master.db")).unwrap();
     daemon.wait_for_output("mail 4 to <me@[127.0.0.1]> delivered");
     daemon.wait_for_output("mail 3 to ");
 
@@ -103,12 +104,15 @@ fn the_sample_of_the_log_is_what_the_program_prints() {
         .lines()
         .map(|line| masked(line, &port, directory.path().canonicalize().unwrap().to_str().unwrap()))
         .collect();
-    let sample = |heading: &str| -> Vec<String> {
-        let block = blocks(heading, "text").remove(0);
+    let sample = |page: &str, heading: &str| -> Vec<String> {
+        let block = blocks(page, heading, "text").remove(0);
         block.lines().map(|line| masked(line, "2525", "/tmp/trial")).collect()
     };
-    let mut samples = sample(heading);
-    assert!(sample("### The log").iter().all(|line| printed.contains(line)), "{printed:#?}");
+    let mut samples = sample("docs/first-steps.md", "# First steps");
+    assert!(
+        sample("docs/operation.md", "## The log").iter().all(|line| printed.contains(line)),
+        "{printed:#?}"
+    );
     // When a bounce is made depends on how quickly the database answers.
     printed.sort_unstable();
     samples.sort_unstable();
@@ -123,8 +127,8 @@ fn every_question_to_the_database_is_answered() {
         world.insert(&Mail::to(&format!("a@d{number}.example")).remote("u:p@relay.example"));
         world.database.insert_failure(number, "450 later", false, 60);
     }
-    let questions = blocks("### Looking into the queue", "sql").remove(0);
-    let upgrade = blocks("## Upgrade from the C program", "sql").remove(0);
+    let questions = blocks("docs/queue.md", "## Looking into the queue", "sql").remove(0);
+    let upgrade = blocks("docs/upgrade.md", "# Upgrade from the C program", "sql").remove(0);
     for question in questions.split(";\n").chain(upgrade.split(";\n")).filter(|text| text.contains("SELECT"))
     {
         let mut statement = world.database.connection.prepare(question).unwrap();
@@ -147,7 +151,7 @@ fn every_question_to_the_ledger_is_answered() {
     world.database.wait_for_bounces(1);
     world.database.wait("the others are delivered", |database| !database.ids().iter().any(|id| *id < 3));
     daemon.terminate();
-    for question in blocks("### The ledger of attempts", "sql").remove(0).split(";\n") {
+    for question in blocks("docs/queue.md", "## The ledger of attempts", "sql").remove(0).split(";\n") {
         if question.contains("SELECT") {
             let mut statement = world.database.connection.prepare(question).unwrap();
             let mut rows = statement.query([]).unwrap();
@@ -251,7 +255,11 @@ fn a_backup_is_nobody_elses_to_read_and_there_is_one_of_each_day() {
         fs::set_permissions(&calendar, fs::Permissions::from_mode(0o755)).unwrap();
         let path = format!("{}:{}", directory.path().display(), std::env::var("PATH").unwrap());
         let mut shell = Command::new("sh");
-        shell.arg("-ec").arg(&blocks("### Backup", "sh")[0]).current_dir(directory.path()).env("PATH", path);
+        shell
+            .arg("-ec")
+            .arg(&blocks("docs/operation.md", "## Backup", "sh")[0])
+            .current_dir(directory.path())
+            .env("PATH", path);
         let output = shell.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let backup = directory.path().join(format!("backup-{day}.db"));
@@ -267,11 +275,86 @@ fn mail_is_put_in_with_what_its_sender_wants_to_be_told() {
     let (world, server) = World::with_server(Script::new().keywords(["DSN"]));
     let daemon = world.start();
     daemon.wait_until_ready(&world);
-    let recipe = blocks("### What senders want to be told", "sql").remove(0);
+    let recipe = blocks("docs/submission.md", "## What senders want to be told", "sql").remove(0);
     world.database.connection.execute_batch(&recipe).unwrap();
     world.database.wait_until_empty();
     let commands = server.records().connections[0].commands();
     assert!(commands.iter().any(|line| line.ends_with(" RET=HDRS ENVID=order+2017")), "{commands:?}");
     let rcpt = "RCPT TO:<you@example.org> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;you@example.org";
     assert!(commands.iter().any(|line| line == rcpt), "{commands:?}");
+}
+
+/// The pages of the documentation, by their paths in the repository.
+fn pages() -> Vec<String> {
+    let mut pages: Vec<String> = fs::read_dir(in_repository("docs"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".md"))
+        .map(|name| format!("docs/{name}"))
+        .collect();
+    pages.extend(["README.md", "CONTRIBUTING.md", "DESIGN.md", "CHANGELOG.md"].map(str::to_owned));
+    pages.sort_unstable();
+    pages
+}
+
+/// Returns a page without its blocks of code.
+fn prose(page: &str) -> String {
+    let text = fs::read_to_string(in_repository(page)).unwrap();
+    text.split("\n```").step_by(2).collect::<Vec<_>>().join("\n")
+}
+
+/// Returns the anchors of a page's headings: lower case, without punctuation, with hyphens for blanks.
+fn anchors(page: &str) -> Vec<String> {
+    let slug = |heading: &str| -> String {
+        let kept = heading.trim_start_matches('#').trim().to_lowercase();
+        kept.chars()
+            .filter_map(|c| match c {
+                ' ' => Some('-'),
+                '-' | '_' => Some(c),
+                _ => c.is_alphanumeric().then_some(c),
+            })
+            .collect()
+    };
+    prose(page).lines().filter(|line| line.starts_with('#')).map(slug).collect()
+}
+
+/// Returns where the links and pictures of a page lead, but for those to other hosts.
+fn links(page: &str) -> Vec<String> {
+    let text = prose(page);
+    let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    targets.filter(|target| !target.contains("://")).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_link_leads_to_a_file_and_a_heading() {
+    let mut followed = 0;
+    for page in pages() {
+        for link in links(&page) {
+            let (path, anchor) = link.split_once('#').map_or((&*link, None), |(path, a)| (path, Some(a)));
+            let beside = in_repository(&page);
+            let file = if path.is_empty() { beside } else { beside.parent().unwrap().join(path) };
+            assert!(file.exists(), "{page} has a link to {link}, which is not there");
+            if let Some(anchor) = anchor {
+                let found = anchors(file.to_str().unwrap()).iter().any(|found| found == anchor);
+                assert!(found, "{page} has a link to {link}, but there is no such heading");
+            }
+            followed += 1;
+        }
+    }
+    assert!(followed > 0);
+}
+
+#[test]
+fn every_page_is_in_the_lists_of_pages() {
+    for page in pages().iter().filter_map(|page| page.strip_prefix("docs/")) {
+        if page == "README.md" {
+            continue;
+        }
+        assert!(
+            links("docs/README.md").iter().any(|link| link == page),
+            "docs/README.md does not name {page}"
+        );
+        let from_above = format!("docs/{page}");
+        assert!(links("README.md").contains(&from_above), "README.md does not name {page}");
+    }
 }
