@@ -30,7 +30,7 @@ pub struct Attempt<R> {
     pub at: UnixTime,
     /// The recipient.
     pub recipient: ShownAddress,
-    /// How it went, if [that is told](crate::settings::Settings::tells_course) and a server was spoken with.
+    /// How it went, if [that is told](crate::settings::Told::courses) and a server was spoken with.
     pub course: Option<Arc<Course>>,
     /// The result.
     pub result: R,

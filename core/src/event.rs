@@ -144,8 +144,8 @@ pub enum Event {
         /// A sentence.
         text: String,
     },
-    /// A command line that is sent to a server, with secrets masked. Only with
-    /// [`trace`](crate::settings::Settings::trace), or while it is [watched](crate::watch::Watch).
+    /// A command line that is sent to a server, with secrets masked. Only if [conversations are told](crate::settings::Told::conversations),
+    /// or while this one is [watched](crate::watch::Watch).
     Sent(Said),
     /// Mail data that was sent to a server. Only as above.
     SentData(Said),

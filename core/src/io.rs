@@ -69,7 +69,7 @@ pub enum Input<'a> {
     /// [`Input::Resolver`].
     Settings(Box<Settings>),
     /// From now on the conversations that this covers are told, also those that have begun, as if they were
-    /// [traced](Settings::trace). Nothing else depends on it.
+    /// [told](crate::settings::Told::conversations). Nothing else depends on it.
     Watch(Watch),
     /// A question of the administrator. Answered by [`Output::Answer`], unless it is ended or the program ends before.
     Inquiry(InquiryId, Inquiry),

@@ -8,7 +8,6 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use crate::destination_pattern::DestinationPattern;
 use crate::next_hop::{Host, NextHop, Port, Relay, TlsMode};
 use crate::outbox::TRANSACTION_RECIPIENT_LIMIT;
-use crate::settings::Settings;
 use crate::time::Duration;
 use crate::tls::TlsPolicy;
 
@@ -266,12 +265,12 @@ pub struct Policies {
 }
 
 impl Policies {
-    /// Returns those of the configuration.
-    pub fn of(settings: &Settings) -> Self {
-        let mut lines: Vec<PolicyLine> = settings.destinations.to_vec();
+    /// Returns those that these lines make, with the policy of destinations that no line is about.
+    pub fn new(usual: &Policy, lines: &[PolicyLine]) -> Self {
+        let mut lines = lines.to_vec();
         // The sort is stable: of lines that name the same, the last one holds.
         lines.sort_by_key(|line| line.destination.specificity());
-        Self { usual: Arc::new(settings.policy.clone()), lines: lines.into() }
+        Self { usual: Arc::new(usual.clone()), lines: lines.into() }
     }
 
     /// Returns the next hop that mail goes to which names this one.

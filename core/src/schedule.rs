@@ -1,13 +1,12 @@
 //! Decides whether a mail is due, waits, or is given up: a pure function of its faillog, the rules, and the time.
 
-use alloc::sync::Arc;
 use core::fmt;
 
 use crate::hold::{HeldBy, Hold, HoldLine, HoldState};
 use crate::mail_pattern::named_hop;
 use crate::outbox::Row;
 use crate::retry_rule::{NextAttempt, RetryRule};
-use crate::settings::Settings;
+use crate::settings::Schedule;
 use crate::time::{Duration, UnixTime};
 
 /// Shortest time between two attempts of a mail, even if the administrator orders one, because `retryinterval` may be 0.
@@ -71,12 +70,12 @@ impl fmt::Display for NextTry {
 
 impl<'a> RetryRules<'a> {
     /// Returns the rules of the configuration.
-    pub fn of(settings: &'a Settings) -> Self {
+    pub fn of(schedule: &'a Schedule) -> Self {
         Self {
-            lines: &settings.retry_rules,
-            hold_lines: &settings.hold_lines,
-            retries: settings.retries,
-            interval_s: settings.retry_interval_s,
+            lines: &schedule.rules,
+            hold_lines: &schedule.hold_lines,
+            retries: schedule.retries,
+            interval_s: schedule.retry_interval_s,
         }
     }
 
@@ -159,24 +158,15 @@ impl<'a> RetryRules<'a> {
 /// The rules by which mail is tried again, at a time: what the database needs to say how a mail stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryTerms {
-    lines: Arc<[RetryRule]>,
-    hold_lines: Arc<[HoldLine]>,
-    retries: u32,
-    interval_s: i64,
+    schedule: Schedule,
     /// The time.
     pub now: UnixTime,
 }
 
 impl RetryTerms {
     /// Returns the rules of the configuration at this time.
-    pub fn of(settings: &Settings, now: UnixTime) -> Self {
-        Self {
-            lines: Arc::clone(&settings.retry_rules),
-            hold_lines: Arc::clone(&settings.hold_lines),
-            retries: settings.retries,
-            interval_s: settings.retry_interval_s,
-            now,
-        }
+    pub fn of(schedule: &Schedule, now: UnixTime) -> Self {
+        Self { schedule: schedule.clone(), now }
     }
 
     /// Returns what the database knows of the holds of a mail after an order that has named and released it.
@@ -191,8 +181,7 @@ impl RetryTerms {
 
     /// Returns the rules.
     pub fn rules(&self) -> RetryRules<'_> {
-        let Self { lines, hold_lines, .. } = self;
-        RetryRules { lines, hold_lines, retries: self.retries, interval_s: self.interval_s }
+        RetryRules::of(&self.schedule)
     }
 }
 

@@ -28,7 +28,7 @@ pub struct Tally {
     /// Transactions that servers have answered, for at least one recipient, by taking the message or by refusing it.
     pub transactions: u64,
     /// Octets of the messages that servers have taken, as they are stored: once for each transaction, however many recipients it
-    /// has. Only as far as attempts [tell how they went](crate::settings::Settings::tells_course).
+    /// has. Only as far as attempts [tell how they went](crate::settings::Told::courses).
     pub delivered_octets: u64,
     /// Connections for mail.
     pub connections: ConnectionTally,

@@ -7,7 +7,7 @@ use thiserror::Error;
 use crate::address::MailDomain;
 use crate::next_hop::{NextHop, Relay};
 
-/// Whose conversations are told as they go on, besides those that [`trace`](crate::settings::Settings::trace) is about.
+/// Whose conversations are told as they go on, besides all where [they are told](crate::settings::Told::conversations).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Watch {
     /// None.

@@ -22,7 +22,7 @@ use cmail_delivery::outbox::{
 };
 use cmail_delivery::policy::{Family, Policy};
 use cmail_delivery::probe::{Probe, ProbeEnvelope};
-use cmail_delivery::settings::{ResolverSettings, Settings};
+use cmail_delivery::settings::{BounceRules, ResolverSettings, Schedule, Settings, Told};
 use cmail_delivery::system_error::{MachineTrouble, NetworkTrouble, SystemError, TlsTrouble};
 use cmail_delivery::time::{Duration, Instant, Now, UnixTime};
 use cmail_delivery::watch::Watch;
@@ -76,12 +76,12 @@ pub fn check(octets: &[u8]) {
 fn settings() -> Settings {
     let port = |tls| Port { number: 25, tls };
     Settings {
-        bounce_from: "postmaster@example.org".into(),
-        bounce_copy: vec!["copy@example.org".into()],
-        retries: 2,
-        tells_course: true,
-        transcripts: Transcripts::Always,
-        retry_interval_s: 60,
+        schedule: Schedule { retries: 2, retry_interval_s: 60, ..Schedule::default() },
+        bounces: BounceRules {
+            from: "postmaster@example.org".into(),
+            copies: vec!["copy@example.org".into()],
+            return_limit_octets: 10_000,
+        },
         policy: Policy {
             concurrency: 2,
             host_concurrency: 3,
@@ -91,8 +91,7 @@ fn settings() -> Settings {
         },
         concurrency: CONCURRENCY,
         resolver: ResolverSettings::new(vec![SocketAddr::from(([192, 0, 2, 53], 53))]),
-        bounce_return_limit_octets: 10_000,
-        trace: true,
+        told: Told { conversations: true, courses: true, transcripts: Transcripts::Always },
         ..Settings::new("mail.example.org")
     }
 }
@@ -119,10 +118,10 @@ fn settings_of(argument: &[u8]) -> Settings {
             pipelining: draw(2) > 0,
             ..usual.policy
         },
-        retry_interval_s: i64::from(draw(3)) * 60,
+        schedule: Schedule { retry_interval_s: i64::from(draw(3)) * 60, ..usual.schedule },
         interval: Duration::from_secs(1 + u64::from(draw(3)) * 60),
-        trace: draw(2) > 0,
-        bounce_return_limit_octets: u64::from(draw(2)) * 10_000,
+        told: Told { conversations: draw(2) > 0, ..usual.told },
+        bounces: BounceRules { return_limit_octets: u64::from(draw(2)) * 10_000, ..usual.bounces },
         ..usual
     }
 }
@@ -157,7 +156,7 @@ impl World {
     fn new(mode: Mode, secret: String) -> Self {
         let now = Now::new(Instant::from_micros(1), UnixTime(1_700_000_000));
         let dispatcher = Dispatcher::new(now, settings(), Default::default(), mode.clone(), [3; 32]);
-        let outbox = Outbox::new(settings().retries, &secret);
+        let outbox = Outbox::new(settings().schedule.retries, &secret);
         Self {
             dispatcher,
             mode,

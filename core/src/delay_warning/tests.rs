@@ -8,7 +8,7 @@ use crate::failure_pattern::{FailurePattern, LastFailure};
 use crate::mail_pattern::MailPattern;
 use crate::outbox::{FailedMail, FaillogRow, MailId};
 use crate::retry_rule::{RetryRule, Waits};
-use crate::settings::Settings;
+use crate::settings::Schedule;
 
 const SUBMITTED: i64 = 1_700_000_000;
 const HOUR_S: i64 = 3600;
@@ -21,12 +21,12 @@ fn warnings() -> DelayWarnings {
         until: Duration::from_secs(5 * 86_400),
         line: 1,
     };
-    let settings = Settings { retry_rules: [rule].into(), ..Settings::for_tests() };
+    let schedule = Schedule { rules: [rule].into(), ..Schedule::default() };
     DelayWarnings {
         ages: [4, 24].map(|hours| Duration::from_secs(hours * 3600)).into(),
         announce: "mail.example.org".into(),
         bounce_from: "postmaster@mail.example.org".into(),
-        terms: RetryTerms::of(&settings, UnixTime(SUBMITTED + 5 * HOUR_S)),
+        terms: RetryTerms::of(&schedule, UnixTime(SUBMITTED + 5 * HOUR_S)),
         seed: Seed([1; 32]),
     }
 }

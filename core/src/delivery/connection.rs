@@ -237,7 +237,7 @@ impl Connection {
             NextHop::Domain(_) | NextHop::Literal(_) => None,
         };
         let config = SessionConfig {
-            announce: cx.settings.announce.clone(),
+            announce: cx.announce.into(),
             tls: candidate.tls,
             need: candidate.plan.need,
             plain_fallback: candidate.plain_twin_follows,
@@ -245,7 +245,7 @@ impl Connection {
                 cx.reachability.mechanism(&Login::new(candidate, credentials), cx.now)
             }),
             credentials,
-            auth_unprotected: cx.settings.auth_insecure || candidate.remote.ip().to_canonical().is_loopback(),
+            auth_unprotected: cx.auth_insecure || candidate.remote.ip().to_canonical().is_loopback(),
             padding_limit: if allowed.padding { candidate.policy.padding } else { 0 },
             no_pipelining: !(allowed.pipelining && candidate.policy.pipelining),
             trace: cx.is_told(next_hop),
@@ -253,7 +253,7 @@ impl Connection {
         let mut session = Session::new(config, Rng::from_seed(seed.0), cx.now);
         if let Some(recorder) = &mut self.recorder {
             recorder.note_connected(cx.now, cx.wall);
-            if cx.settings.transcripts != Transcripts::Never {
+            if cx.told.transcripts != Transcripts::Never {
                 session.keep_transcript();
             }
         }

@@ -14,7 +14,7 @@ use crate::reachability::Reachability;
 use crate::rng::Seed;
 use crate::route::Candidate;
 use crate::session::Transaction;
-use crate::settings::{Hosts, Settings};
+use crate::settings::{Hosts, Told};
 use crate::time::{Instant, UnixMillis};
 use crate::watch::Watch;
 
@@ -22,7 +22,11 @@ use crate::watch::Watch;
 pub(crate) struct DeliveryContext<'a> {
     pub(crate) now: Instant,
     pub(crate) wall: UnixMillis,
-    pub(crate) settings: &'a Settings,
+    /// The name by which this host announces itself.
+    pub(crate) announce: &'a str,
+    /// True if credentials may be sent without TLS, or to a server whose certificate is not valid.
+    pub(crate) auth_insecure: bool,
+    pub(crate) told: Told,
     pub(crate) policies: &'a Policies,
     /// Whose conversations are told.
     pub(crate) watch: &'a Watch,
@@ -35,7 +39,7 @@ pub(crate) struct DeliveryContext<'a> {
 impl DeliveryContext<'_> {
     /// Returns whether the conversations for a next hop are told.
     pub(crate) fn is_told(&self, next_hop: &NextHop) -> bool {
-        self.settings.trace || self.watch.covers(next_hop)
+        self.told.conversations || self.watch.covers(next_hop)
     }
 }
 

@@ -68,7 +68,7 @@ impl CourseRecorder {
         searched_since: Option<Instant>,
         top: Option<Box<str>>,
     ) -> Option<Self> {
-        cx.settings.tells_course.then(|| Self {
+        cx.told.courses.then(|| Self {
             connection,
             next_hop: format!("{next_hop}").into(),
             opened: UnixMillis::default(),
@@ -146,7 +146,7 @@ impl CourseRecorder {
         cx: &DeliveryContext<'_>,
         is_success: bool,
     ) -> Option<Box<str>> {
-        let is_wanted = match cx.settings.transcripts {
+        let is_wanted = match cx.told.transcripts {
             Transcripts::Never => false,
             Transcripts::OfFailures => !is_success && self.told < Told::OfFailure,
             Transcripts::Always => self.told < if is_success { Told::OfSuccess } else { Told::OfFailure },

@@ -231,7 +231,7 @@ impl Delivery {
             return;
         }
         self.notes.note_answer(cx, &self.next_hop, self.search.host(), &answer);
-        let announce = &cx.settings.announce;
+        let announce = cx.announce;
         match self.search.handle_answer(answer, &self.next_hop, cx.policies, announce, &mut self.rng) {
             Ok(()) => self.advance(cx),
             Err(DeadEnd::Unresolved(reason)) => self.exhaust(Failure::Unresolved(reason).into()),

@@ -13,7 +13,7 @@ use crate::reachability::Reachability;
 use crate::resolver::{Answer, LookupRequest, MxAnswer, Resolved};
 use crate::rng::Rng;
 use crate::route::Candidate;
-use crate::settings::{Hosts, Settings};
+use crate::settings::Hosts;
 use crate::time::Instant;
 
 /// A search for all candidates of a next hop.
@@ -88,11 +88,10 @@ impl Scout {
     }
 
     /// Processes the answer to a lookup.
-    pub(crate) fn handle_answer(&mut self, answer: Answer, settings: &Settings, policies: &Policies) {
+    pub(crate) fn handle_answer(&mut self, answer: Answer, announce: &str, policies: &Policies) {
         if let Answer::Mx(Ok(Resolved { value: MxAnswer::Records(records), .. })) = &answer {
             self.mx.clone_from(records);
         }
-        let announce = &settings.announce;
         let result = self.search.handle_answer(answer, &self.next_hop, policies, announce, &mut self.rng);
         self.host_troubles.extend(self.search.take_host_trouble());
         self.dead_end = result.err().map(|dead_end| match dead_end {

@@ -125,7 +125,7 @@ impl SearchNotes {
 
 /// Returns whether transcripts are told.
 fn is_wanted(cx: &DeliveryContext<'_>) -> bool {
-    cx.settings.tells_course && cx.settings.transcripts != Transcripts::Never
+    cx.told.courses && cx.told.transcripts != Transcripts::Never
 }
 
 #[cfg(test)]

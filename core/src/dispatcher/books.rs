@@ -58,7 +58,7 @@ impl Books {
             scan: OutboxScan::new(now.monotonic, key_basis),
             attempts: RecentAttempts::new(config.rules().min_interval(settings.interval)),
             set_aside: SetAside::default(),
-            bounces: Bounces::new(settings, bounces),
+            bounces: Bounces::new(&settings.announce, &settings.bounces, bounces),
             commits: PendingCommits::new(),
             outlet: Outlet::default(),
             config,
@@ -78,9 +78,9 @@ impl Books {
     /// Goes by these settings from now on; returns those of before. What is known of mail is placed anew by the next rescan, and
     /// whatever is claimed until then is judged by the new rules.
     pub(super) fn reconfigure(&mut self, settings: Settings) -> Settings {
-        self.attempts.set_min_interval(RetryRules::of(&settings).min_interval(settings.interval));
-        self.bounces.reconfigure(&settings);
-        if self.config.settings.hold_lines != settings.hold_lines {
+        self.attempts.set_min_interval(RetryRules::of(&settings.schedule).min_interval(settings.interval));
+        self.bounces.reconfigure(&settings.announce, &settings.bounces);
+        if self.config.settings.schedule.hold_lines != settings.schedule.hold_lines {
             // The end of a line may be an order.
             self.orders.look();
         }

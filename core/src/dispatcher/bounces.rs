@@ -24,7 +24,7 @@ use crate::outbox::{
 use crate::queue::{HopId, MessageKey, QueueState};
 use crate::rng::{Rng, Seed};
 use crate::schedule::RetryState;
-use crate::settings::Settings;
+use crate::settings::BounceRules;
 use crate::shown::shortened_octets;
 use crate::time::UnixTime;
 
@@ -49,7 +49,8 @@ pub(super) struct Bounces {
     reading: Reading,
     /// Common to all bounces.
     pub(super) announce: Arc<str>,
-    pub(super) bounce_from: Arc<str>,
+    pub(super) from: Arc<str>,
+    return_limit_octets: u64,
     rng: Rng,
 }
 
@@ -60,29 +61,31 @@ struct Reading {
 }
 
 impl Bounces {
-    pub(super) fn new(settings: &Settings, rng: Rng) -> Self {
+    pub(super) fn new(announce: &str, rules: &BounceRules, rng: Rng) -> Self {
         Self {
             candidates: BTreeSet::new(),
             postponed: BTreeSet::new(),
             reading: Reading::default(),
-            announce: settings.announce.as_ref().into(),
-            bounce_from: settings.bounce_from.as_ref().into(),
+            announce: announce.into(),
+            from: rules.from.as_ref().into(),
+            return_limit_octets: rules.return_limit_octets,
             rng,
         }
     }
 
-    /// Sets the names that later bounces have in common.
-    pub(super) fn reconfigure(&mut self, settings: &Settings) {
-        self.announce = settings.announce.as_ref().into();
-        self.bounce_from = settings.bounce_from.as_ref().into();
+    /// Sets what later bounces have in common.
+    pub(super) fn reconfigure(&mut self, announce: &str, rules: &BounceRules) {
+        self.announce = announce.into();
+        self.from = rules.from.as_ref().into();
+        self.return_limit_octets = rules.return_limit_octets;
     }
 
     /// Returns the contents of the bounce of a message.
-    fn order(&mut self, message: FailedMessage, settings: &Settings, now: UnixTime) -> BounceOrder {
+    fn order(&mut self, message: FailedMessage, now: UnixTime) -> BounceOrder {
         BounceOrder {
             announce: Arc::clone(&self.announce),
-            bounce_from: Arc::clone(&self.bounce_from),
-            return_limit_octets: settings.bounce_return_limit_octets,
+            bounce_from: Arc::clone(&self.from),
+            return_limit_octets: self.return_limit_octets,
             message,
             now,
             seed: self.draw_seed(),
@@ -126,7 +129,7 @@ impl Books {
             }
             self.bounces.reading.messages += messages;
             self.bounces.reading.requests += 1;
-            let original_limit_octets = self.config.settings.bounce_return_limit_octets;
+            let original_limit_octets = self.bounces.return_limit_octets;
             self.ask(
                 StoreRequest::ReadFailed { ids: ids.clone(), original_limit_octets },
                 Asked::Bounce { ids, messages },
@@ -142,7 +145,7 @@ impl Books {
             return open == 0;
         }
         let read: usize = self.commits.replaced().map(read_octets).sum();
-        let request_octets = request_octets(self.config.settings.bounce_return_limit_octets);
+        let request_octets = request_octets(self.bounces.return_limit_octets);
         (requests + 1).saturating_mul(request_octets).saturating_add(read) <= OPEN_LIMIT_OCTETS
     }
 
@@ -250,7 +253,7 @@ impl Books {
         let expired = self.expired(&message.mails);
         let recipients = self.bounce_recipients(first.row.sender.as_ref());
         let bounce = (!recipients.is_empty()).then(|| {
-            let order = self.bounces.order(message, &self.config.settings, self.now.wall);
+            let order = self.bounces.order(message, self.now.wall);
             NewBounce { recipients, order }
         });
         self.commits.replace(Replacement { originals, expired, bounce }, told);
@@ -277,7 +280,7 @@ impl Books {
     fn bounce_recipients(&self, sender: Option<&Bytes>) -> Vec<Bytes> {
         let Some(sender) = sender else { return Vec::new() };
         let copies =
-            self.config.settings.bounce_copy.iter().map(|copy| Bytes::copy_from_slice(copy.as_bytes()));
+            self.config.settings.bounces.copies.iter().map(|copy| Bytes::copy_from_slice(copy.as_bytes()));
         let valid = Some(sender.clone()).filter(|sender| Mailbox::parse(sender).is_ok());
         let mut seen = BTreeSet::new();
         let is_new = |recipient: &Bytes| {

@@ -353,15 +353,15 @@ impl Books {
 
     /// Returns how the senders of late mail are told, if they are.
     fn delay_warnings(&mut self) -> Option<Box<DelayWarnings>> {
-        let settings = &self.config.settings;
-        if settings.delay_warnings.is_empty() {
+        let schedule = &self.config.settings.schedule;
+        if schedule.delay_warnings.is_empty() {
             return None;
         }
         Some(Box::new(DelayWarnings {
-            ages: Arc::clone(&settings.delay_warnings),
+            ages: Arc::clone(&schedule.delay_warnings),
             announce: Arc::clone(&self.bounces.announce),
-            bounce_from: Arc::clone(&self.bounces.bounce_from),
-            terms: RetryTerms::of(settings, self.now.wall),
+            bounce_from: Arc::clone(&self.bounces.from),
+            terms: RetryTerms::of(schedule, self.now.wall),
             seed: self.bounces.draw_seed(),
         }))
     }
@@ -373,7 +373,7 @@ impl Books {
         }
         Some(Box::new(RelayReports {
             announce: Arc::clone(&self.bounces.announce),
-            bounce_from: Arc::clone(&self.bounces.bounce_from),
+            bounce_from: Arc::clone(&self.bounces.from),
             now: self.now.wall,
             seed: self.bounces.draw_seed(),
         }))

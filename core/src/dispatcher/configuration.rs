@@ -18,7 +18,7 @@ pub(super) struct Configuration {
 
 impl Configuration {
     pub(super) fn new(settings: Settings) -> Self {
-        Self { policies: Policies::of(&settings), settings }
+        Self { policies: Policies::new(&settings.policy, &settings.destinations), settings }
     }
 
     /// Puts these settings into force. Returns those of before.
@@ -28,17 +28,17 @@ impl Configuration {
 
     /// Returns the mark of the mail of our own that says what becomes of other mail.
     pub(super) fn own_mark(&self) -> SignMark {
-        self.settings.signing.mark_of_own(&self.settings.bounce_from)
+        self.settings.signing.mark_of_own(&self.settings.bounces.from)
     }
 
     /// Returns the rules by which mail is tried again.
     pub(super) fn rules(&self) -> RetryRules<'_> {
-        RetryRules::of(&self.settings)
+        RetryRules::of(&self.settings.schedule)
     }
 
     /// Returns the line of this number that holds mail.
     pub(super) fn hold_line(&self, number: u32) -> Option<&HoldLine> {
-        self.settings.hold_lines.iter().find(|line| line.line == number)
+        self.settings.schedule.hold_lines.iter().find(|line| line.line == number)
     }
 
     /// Parses a row, and finds the next hop that its mail goes to. Fails with the failure to record if the mail cannot be sent anywhere.

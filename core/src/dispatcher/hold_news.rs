@@ -59,7 +59,7 @@ impl Dispatcher {
     /// Returns the lines that hold mail, each with the number of mails that it holds; also those that hold none.
     pub fn held_by_lines(&self) -> Vec<(&HoldLine, usize)> {
         let counts: BTreeMap<u32, usize> = self.books.queue.held_by_lines().collect();
-        let lines = self.books.config.settings.hold_lines.iter();
+        let lines = self.books.config.settings.schedule.hold_lines.iter();
         lines.map(|line| (line, counts.get(&line.line).copied().unwrap_or(0))).collect()
     }
 }

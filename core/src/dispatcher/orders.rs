@@ -193,7 +193,7 @@ impl Books {
     }
 
     fn order_terms(&self) -> RetryTerms {
-        RetryTerms::of(&self.config.settings, self.now.wall)
+        RetryTerms::of(&self.config.settings.schedule, self.now.wall)
     }
 
     fn ask_step(&mut self, step: OrderStep) {

@@ -9,7 +9,7 @@ fn line(number: u32, destination: &str, choices: &[Choice]) -> PolicyLine {
 }
 
 fn policies(lines: Vec<PolicyLine>) -> Policies {
-    Policies::of(&Settings { destinations: lines.into(), ..Settings::for_tests() })
+    Policies::new(&Policy::for_tests(), &lines)
 }
 
 fn domain(name: &str) -> NextHop {

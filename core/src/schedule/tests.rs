@@ -46,13 +46,9 @@ fn line(mail: &str, failure: &str, wait_s: u32, until_s: u64) -> RetryRule {
 
 #[test]
 fn mail_rests_for_the_lesser_of_both_intervals_and_for_a_second_at_least() {
-    let rest = |interval_s, look_s| {
-        let settings = Settings {
-            interval: Duration::from_secs(look_s),
-            retry_interval_s: interval_s,
-            ..Settings::for_tests()
-        };
-        RetryRules::of(&settings).min_interval(settings.interval).as_secs()
+    let rest = |retry_interval_s, look_s| {
+        let schedule = Schedule { retry_interval_s, ..Schedule::default() };
+        RetryRules::of(&schedule).min_interval(Duration::from_secs(look_s)).as_secs()
     };
     assert_eq!([rest(3600, 10), rest(5, 10), rest(0, 10), rest(60, 60)], [10, 5, 1, 60]);
 }

@@ -285,12 +285,12 @@ fn scene_lines(scene: &Scene<'_>, mails: &[(MailId, &Mail)], file: &Hosts) -> Ve
     let mut lines = vec![
         format!("@ announce {}", settings.announce),
         format!("@ set interval {}", settings.interval.as_secs()),
-        format!("@ set retries {}", settings.retries),
-        format!("@ set retryinterval {}", settings.retry_interval_s),
-        format!("@ set bounce_return_limit {}", settings.bounce_return_limit_octets),
+        format!("@ set retries {}", settings.schedule.retries),
+        format!("@ set retryinterval {}", settings.schedule.retry_interval_s),
+        format!("@ set bounce_return_limit {}", settings.bounces.return_limit_octets),
         format!("@ set connection_idle {}", settings.policy.idle.as_secs()),
     ];
-    lines.extend(settings.bounce_copy.iter().map(|copy| format!("@ set bounce_copy {copy}")));
+    lines.extend(settings.bounces.copies.iter().map(|copy| format!("@ set bounce_copy {copy}")));
     if settings.auth_insecure {
         lines.push("@ set auth_insecure yes".into());
     }

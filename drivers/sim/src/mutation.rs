@@ -154,9 +154,9 @@ impl Mutation {
                 settings.policy.concurrency = settings.policy.concurrency.saturating_mul(3);
                 settings.policy.host_concurrency = settings.policy.host_concurrency.saturating_mul(3);
             }
-            Self::RetriesEarly => settings.retry_interval_s /= 2,
-            Self::IgnoresRetryRules => settings.retry_rules = [].into(),
-            Self::IgnoresHoldLines => settings.hold_lines = [].into(),
+            Self::RetriesEarly => settings.schedule.retry_interval_s /= 2,
+            Self::IgnoresRetryRules => settings.schedule.rules = [].into(),
+            Self::IgnoresHoldLines => settings.schedule.hold_lines = [].into(),
             Self::IgnoresDestinationLines => settings.destinations = [].into(),
             Self::IgnoresTlsPolicies => {
                 let mut lines = settings.destinations.to_vec();
@@ -164,7 +164,7 @@ impl Mutation {
                 settings.destinations = lines.into();
             }
             Self::NeverRests => settings.interval = Duration::from_secs(1),
-            Self::TriesTooOften => settings.retries += 1,
+            Self::TriesTooOften => settings.schedule.retries += 1,
             _ => {}
         }
         settings

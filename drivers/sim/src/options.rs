@@ -14,7 +14,7 @@ use cmail_delivery::mail_pattern::MailPattern;
 use cmail_delivery::next_hop::{Port, TlsMode};
 use cmail_delivery::policy::{Choice, Family, Policy, PolicyLine, RateLimit};
 use cmail_delivery::retry_rule::{RetryRule, Waits};
-use cmail_delivery::settings::{ResolverSettings, Settings};
+use cmail_delivery::settings::{BounceRules, ResolverSettings, Schedule, Settings, Told};
 use cmail_delivery::tls::{Level, Pin, TlsPolicy};
 
 use crate::dice::Dice;
@@ -219,17 +219,15 @@ impl Options {
 
     /// Returns the settings of the administrator.
     pub(crate) fn settings(&self) -> Settings {
+        let usual = Settings::new("mail.sim.example");
         Settings {
-            bounce_copy: if self.bounce_copy { vec!["copies@zone0.example".into()] } else { vec![] },
-            interval: Duration::from_secs(u64::from(self.interval_s)),
-            retry_rules: retry_rules(self.retry_rules).into(),
-            hold_lines: hold_lines(self.hold_lines).into(),
-            delay_warnings: match self.delay_warning_s {
-                0 => [].into(),
-                seconds => [1, 2].map(|times| Duration::from_secs(u64::from(seconds) * times)).into(),
+            bounces: BounceRules {
+                copies: if self.bounce_copy { vec!["copies@zone0.example".into()] } else { vec![] },
+                return_limit_octets: self.bounce_return_limit_octets,
+                ..usual.bounces
             },
-            retries: self.retries,
-            retry_interval_s: i64::from(self.retry_interval_s),
+            interval: Duration::from_secs(u64::from(self.interval_s)),
+            schedule: self.schedule(),
             policy: Policy {
                 concurrency: self.destination_concurrency,
                 host_concurrency: self.host_concurrency,
@@ -249,17 +247,32 @@ impl Options {
                 ..ResolverSettings::new(NAME_SERVERS.to_vec())
             },
             concurrency: self.concurrency,
-            bounce_return_limit_octets: self.bounce_return_limit_octets,
             auth_insecure: self.auth_insecure,
-            trace: self.trace,
-            tells_course: self.tells_course,
+            told: Told {
+                conversations: self.trace,
+                courses: self.tells_course,
+                transcripts: if self.tells_course { Transcripts::OfFailures } else { Transcripts::Never },
+            },
             uncertain: match self.uncertain {
                 0 => Uncertain::Retry,
                 1 => Uncertain::Hold,
                 _ => Uncertain::Off,
             },
-            transcripts: if self.tells_course { Transcripts::OfFailures } else { Transcripts::Never },
-            ..Settings::new("mail.sim.example")
+            ..usual
+        }
+    }
+
+    /// Returns when mail is tried, and when it is given up.
+    fn schedule(&self) -> Schedule {
+        Schedule {
+            rules: retry_rules(self.retry_rules).into(),
+            hold_lines: hold_lines(self.hold_lines).into(),
+            delay_warnings: match self.delay_warning_s {
+                0 => [].into(),
+                seconds => [1, 2].map(|times| Duration::from_secs(u64::from(seconds) * times)).into(),
+            },
+            retries: self.retries,
+            retry_interval_s: i64::from(self.retry_interval_s),
         }
     }
 }

@@ -15,7 +15,7 @@ enum Deed {
 fn walk(deed: Deed) -> u32 {
     let (settings, hosts) = (Settings::for_tests(), BTreeMap::new());
     let next_hop = NextHop::Domain(Domain::parse("example.org").unwrap());
-    let policies = Policies::of(&settings);
+    let policies = Policies::new(&settings.policy, &settings.destinations);
     let mut search = CandidateSearch::new(&next_hop);
     let records: Vec<(u16, Domain)> =
         (0..60).map(|number| (number, Domain::parse(&format!("mx{number}.example")).unwrap())).collect();
@@ -67,7 +67,8 @@ fn what_is_not_connected_to_does_not_count() {
 fn nothing_is_left_to_try_where_all_is_abandoned() {
     let (settings, hosts) = (Settings::for_tests(), BTreeMap::new());
     let relay = Relay::parse(b"192.0.2.1").unwrap();
-    let (next_hop, policies) = (NextHop::Relay(relay), Policies::of(&settings));
+    let (next_hop, policies) =
+        (NextHop::Relay(relay), Policies::new(&settings.policy, &settings.destinations));
     let mut search = CandidateSearch::new(&next_hop);
     assert!(matches!(search.next(&next_hop, &policies, &hosts), SearchStep::Try(_)));
     search.abandon();

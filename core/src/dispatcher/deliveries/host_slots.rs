@@ -13,7 +13,6 @@ use crate::io::ConnectionId;
 use crate::next_hop::TlsMode;
 use crate::queue::HopId;
 use crate::route::Candidate;
-use crate::settings::Settings;
 use crate::time::Instant;
 
 /// Last resorts may use this fraction of all slots: one in so many.
@@ -153,9 +152,9 @@ impl HostEntry {
 }
 
 impl HostSlots {
-    /// Returns empty slots. `at_work` is the most destinations that are worked on at once.
-    pub(super) fn new(settings: &Settings, at_work: usize) -> Self {
-        let limit = size(settings.concurrency);
+    /// Returns empty slots for so many connections. `at_work` is the most destinations that are worked on at once.
+    pub(super) fn new(concurrency: u32, at_work: usize) -> Self {
+        let limit = size(concurrency);
         Self {
             limit,
             last_resort_limit: last_resort_limit(limit, at_work),
@@ -174,8 +173,8 @@ impl HostSlots {
 
     /// Sets the limits, but for those of addresses, which are to be [noted](Self::note_limit) again. What waits looks again whether there is
     /// a slot for it now.
-    pub(super) fn reconfigure(&mut self, settings: &Settings, at_work: usize) {
-        self.limit = size(settings.concurrency);
+    pub(super) fn reconfigure(&mut self, concurrency: u32, at_work: usize) {
+        self.limit = size(concurrency);
         self.last_resort_limit = last_resort_limit(self.limit, at_work);
         self.hosts.values_mut().for_each(|host| host.limits = HostLimits::None);
         self.announce_news_of_all();

@@ -93,7 +93,7 @@ impl Deliveries {
     pub(super) fn new(settings: &Settings, hosts: Hosts, mut rng: Rng) -> Self {
         Self {
             destinations: Destinations::new(),
-            slots: HostSlots::new(settings, DELIVERY_LIMIT),
+            slots: HostSlots::new(settings.concurrency, DELIVERY_LIMIT),
             flights: Flights::default(),
             recall: Recall::default(),
             silence_watch: SilenceWatch::default(),
@@ -425,7 +425,9 @@ impl Deliveries {
         let mut cx = DeliveryContext {
             now,
             wall: books.now.wall_millis(),
-            settings: &books.config.settings,
+            announce: &books.config.settings.announce,
+            auth_insecure: books.config.settings.auth_insecure,
+            told: books.config.settings.told,
             policies: &books.config.policies,
             watch: &self.watch,
             hosts: &self.hosts,

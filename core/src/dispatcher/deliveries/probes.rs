@@ -12,7 +12,6 @@ use alloc::vec::Vec;
 use super::Deliveries;
 use super::destinations::Destinations;
 use super::host_slots::{HostSlots, Owner, SlotRefusal, SlotRequest};
-use crate::course::Transcripts;
 use crate::delivery::{Admission, Delivery, DeliveryContext, DeliveryOutput, Permission, Upcoming};
 use crate::dispatcher::books::Books;
 use crate::event::{Event, EventName, Level, Said};
@@ -30,7 +29,7 @@ use crate::resolver::{self, LookupId};
 use crate::rng::Seed;
 use crate::route::Candidate;
 use crate::session::{Recipient, Transaction};
-use crate::settings::Settings;
+use crate::settings::{Settings, Told};
 use crate::time::{Duration, Instant};
 use crate::tls::TlsSummary;
 use crate::wording::ServerName;
@@ -49,7 +48,8 @@ pub(super) struct Probes {
 /// A probe under way.
 #[derive(Debug)]
 struct Run {
-    settings: Settings,
+    announce: Box<str>,
+    auth_insecure: bool,
     delivery: Delivery,
     /// What the server is to be asked; `None` if it is only to be reached.
     question: Option<Transaction>,
@@ -81,12 +81,8 @@ impl Run {
         });
         Self {
             delivery,
-            settings: Settings {
-                trace: true,
-                tells_course: false,
-                transcripts: Transcripts::Never,
-                ..settings.clone()
-            },
+            announce: settings.announce.clone(),
+            auth_insecure: settings.auth_insecure,
             question,
             is_asking: false,
             held_back: None,
@@ -288,7 +284,9 @@ impl Deliveries {
         let mut cx = DeliveryContext {
             now,
             wall: books.now.wall_millis(),
-            settings: &run.settings,
+            announce: &run.announce,
+            auth_insecure: run.auth_insecure,
+            told: Told { conversations: true, ..Told::default() },
             watch: &self.watch,
             policies: &books.config.policies,
             hosts: &self.hosts,

@@ -18,9 +18,10 @@ impl Deliveries {
         let after = &books.config.settings;
         let now = books.now.monotonic;
         self.resolver.reconfigure(now, after.resolver.clone());
-        self.slots.reconfigure(after, DELIVERY_LIMIT);
+        self.slots.reconfigure(after.concurrency, DELIVERY_LIMIT);
         let server_end = now + books.rules().interval().max(MIN_RETRY_INTERVAL);
-        let rate_end = (Policies::of(before) != books.config.policies).then_some(now);
+        let rate_end =
+            (Policies::new(&before.policy, &before.destinations) != books.config.policies).then_some(now);
         self.destinations.shorten_pauses(server_end, rate_end);
         self.destinations.reconfigure(&books.queue, &books.config.policies);
         let is_another_talk = talk(before) != talk(after);

@@ -340,7 +340,7 @@ impl Deliveries {
     /// because it may be replayed where the slots are not needed.
     fn part(&mut self, books: &mut Books) -> bool {
         let mut moved = false;
-        while !books.config.settings.trace
+        while !books.config.settings.told.conversations
             && !self.slots.has_slot()
             && self.slots.waiting_count() > 0
             && let Some(connection) = self.destinations.wait_lists().first_parting()

@@ -79,7 +79,7 @@ impl Deliveries {
     pub(super) fn answer_scout(&mut self, books: &Books, lookup: LookupId, answer: resolver::Answer) {
         let Some(id) = self.inquiries.scouts.end_lookup(lookup) else { return };
         if let Some(Asked { way: Some((_, scout)), .. }) = self.inquiries.scouts.open.get_mut(&id) {
-            scout.handle_answer(answer, &books.config.settings, &books.config.policies);
+            scout.handle_answer(answer, &books.config.settings.announce, &books.config.policies);
             self.advance_scout(books, id);
         }
     }

@@ -11,7 +11,7 @@ fn bounced(world: &World) -> Vec<(String, String)> {
 #[test]
 fn a_fatal_failure_is_bounced_to_the_sender_and_the_copies() {
     let mut settings = settings();
-    settings.bounce_copy = vec!["copy@elsewhere.example".into()];
+    settings.bounces.copies = vec!["copy@elsewhere.example".into()];
     let mut world = World::with(settings, Mode::Daemon);
     world.domain("example.org", "192.0.2.1").usual = Behaviour::on("RCPT", "550 5.1.1 no such user");
     world.dns_is_dead = false;
@@ -209,7 +209,10 @@ fn the_memory_for_originals_is_bounded_while_the_database_is_slow() {
         (64 * mib, 20 * mib, 20 * mib, 20 * mib),
     ] {
         let count = (20 * mib / octets).clamp(3, 700);
-        let settings = Settings { bounce_return_limit_octets: limit_octets as u64, ..settings() };
+        let settings = Settings {
+            bounces: BounceRules { return_limit_octets: limit_octets as u64, ..settings().bounces },
+            ..settings()
+        };
         let mut world = given_up(settings, count, |_| octets);
         world.slow.insert("commit", Duration::from_secs(60));
         world.run();
@@ -230,7 +233,10 @@ fn a_sender_that_is_too_long_to_be_told_is_dropped_unless_there_are_copies() {
     let failure = "failed permanently: the sender cannot be named: the address is longer than 1000 octets";
     assert!(notes.contains(failure) && notes.contains("deleted without a bounce"), "{notes}");
 
-    let settings = Settings { bounce_copy: vec!["copy@elsewhere.example".into()], ..settings() };
+    let settings = Settings {
+        bounces: BounceRules { copies: vec!["copy@elsewhere.example".into()], ..settings().bounces },
+        ..settings()
+    };
     let mut world = World::with(settings, Mode::Daemon);
     world.domain("elsewhere.example", "192.0.2.3");
     world.mail(&long, "a@example.org", "x");
@@ -244,7 +250,10 @@ fn a_sender_that_is_too_long_to_be_told_is_dropped_unless_there_are_copies() {
 fn everybody_gets_one_bounce_however_often_and_in_whatever_way_the_address_is_written() {
     let copies =
         ["s@origin.example", "S@origin.example", "s@ORIGIN.example", "c@origin.example", "c@origin.Example"];
-    let settings = Settings { bounce_copy: copies.map(Into::into).into(), ..settings() };
+    let settings = Settings {
+        bounces: BounceRules { copies: copies.map(Into::into).into(), ..settings().bounces },
+        ..settings()
+    };
     let mut world = World::with(settings, Mode::Daemon);
     world.domain("origin.example", "192.0.2.2");
     world.mail("s@Origin.example", "a b@example.org", "x");
@@ -257,7 +266,10 @@ fn everybody_gets_one_bounce_however_often_and_in_whatever_way_the_address_is_wr
 #[test]
 fn a_null_sender_is_known_however_it_is_written() {
     for sender in ["", " ", "<>", " <> "] {
-        let settings = Settings { bounce_copy: vec!["c@origin.example".into()], ..settings() };
+        let settings = Settings {
+            bounces: BounceRules { copies: vec!["c@origin.example".into()], ..settings().bounces },
+            ..settings()
+        };
         let mut world = World::with(settings, Mode::Daemon);
         world.domain("example.org", "192.0.2.1").usual = Behaviour::on("RCPT", "550 no");
         world.mail(sender, "a@example.org", "x");

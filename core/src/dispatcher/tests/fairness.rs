@@ -23,7 +23,8 @@ fn a_dead_destination_does_not_delay_another() {
 #[test]
 fn failures_are_recorded_in_turn_where_the_database_is_slow() {
     let mut settings = settings();
-    (settings.retries, settings.retry_interval_s, settings.interval) = (1000, 1, Duration::from_secs(1));
+    (settings.schedule.retries, settings.schedule.retry_interval_s, settings.interval) =
+        (1000, 1, Duration::from_secs(1));
     let mut world = World::with(settings, Mode::Daemon);
     let mut dead = Vec::new();
     for number in 1..=30 {

@@ -11,11 +11,12 @@ fn line(mail: &str, line: u32) -> HoldLine {
 }
 
 fn holding(lines: &[HoldLine]) -> Settings {
-    Settings { hold_lines: lines.into(), ..settings() }
+    Settings { schedule: Schedule { hold_lines: lines.into(), ..Schedule::default() }, ..settings() }
 }
 
 fn take(world: &mut World, lines: &[HoldLine]) {
-    let settings = Settings { hold_lines: lines.into(), ..world.dispatcher.books.config.settings.clone() };
+    let mut settings = world.dispatcher.books.config.settings.clone();
+    settings.schedule.hold_lines = lines.into();
     world.input(Input::Settings(Box::new(settings)));
 }
 

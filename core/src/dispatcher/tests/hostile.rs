@@ -104,16 +104,13 @@ fn any_settings() -> impl Strategy<Value = Settings> {
     (limits, rules, switches, lines).prop_map(|(limits, rules, switches, lines)| {
         let (concurrency, destination_concurrency, host_concurrency, idle_s, rate) = limits;
         let (interval_s, retries, retry_interval_s, padding, ports) = rules;
-        let (ipv4, has_copy, auth_insecure, trace) = switches;
+        let (ipv4, has_copy, auth_insecure, conversations) = switches;
         let port = |number, tls| Port { number, tls };
         let all = [port(25, TlsMode::StartTls), port(25, TlsMode::Plain), port(465, TlsMode::Implicit)];
         Settings {
-            tells_course: true,
-            transcripts: Transcripts::Always,
             concurrency,
             interval: Duration::from_secs(interval_s),
-            retries,
-            retry_interval_s,
+            schedule: Schedule { retries, retry_interval_s, ..Schedule::default() },
             policy: Policy {
                 concurrency: destination_concurrency,
                 host_concurrency,
@@ -125,9 +122,12 @@ fn any_settings() -> impl Strategy<Value = Settings> {
                 ..Policy::default()
             },
             destinations: lines.into(),
-            bounce_copy: has_copy.then(|| "copy@[192.0.2.8]".into()).into_iter().collect(),
+            bounces: BounceRules {
+                copies: has_copy.then(|| "copy@[192.0.2.8]".into()).into_iter().collect(),
+                ..settings().bounces
+            },
             auth_insecure,
-            trace,
+            told: Told { conversations, courses: true, transcripts: Transcripts::Always },
             ..settings()
         }
     })
@@ -153,7 +153,7 @@ impl Driver {
         let mut settings = settings();
         settings.policy.rate_limit = Some(RateLimit { transactions: 3, per: Duration::from_secs(1) });
         settings.policy.concurrency = 3;
-        settings.trace = true;
+        settings.told.conversations = true;
         let hosts = Hosts::from([(Domain::parse("relay").unwrap(), vec!["192.0.2.1".parse().unwrap()])]);
         let mut outbox = Outbox::default();
         outbox.is_misquoted = true;

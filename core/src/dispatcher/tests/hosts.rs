@@ -133,7 +133,13 @@ fn a_closed_port_costs_its_timeout_once_and_not_for_each_domain() {
 
 #[test]
 fn a_host_that_is_all_there_is_gets_a_new_attempt_in_each_pass() {
-    let mut world = World::with(Settings { retry_interval_s: 1, retries: 100, ..settings() }, Mode::Daemon);
+    let mut world = World::with(
+        Settings {
+            schedule: Schedule { retry_interval_s: 1, retries: 100, ..Schedule::default() },
+            ..settings()
+        },
+        Mode::Daemon,
+    );
     world.domain("example.org", "192.0.2.1").usual = Behaviour::connect(Connect::Refused);
     let id = world.mail(SENDER, "a@example.org", "x");
     world.input(Input::OutboxChanged);

@@ -58,6 +58,7 @@ use crate::io::{CloseReason, ConnectError, InquiryId, QueryId, Tls, TlsVersion, 
 use crate::next_hop::{Port, TlsMode};
 use crate::outbox::{MailId, StoreRequest, StoreTrouble};
 use crate::policy::{Family, Policy, RateLimit};
+use crate::settings::{BounceRules, Schedule, Told};
 use crate::time::UnixTime;
 use crate::tls::Groups;
 

@@ -152,7 +152,8 @@ fn a_destination_that_waits_for_its_host_is_let_in_by_a_higher_limit() {
 
 #[test]
 fn mail_that_waits_goes_by_the_new_retry_interval_and_is_not_tried_early() {
-    let settings = Settings { retry_interval_s: 3600, ..settings() };
+    let settings =
+        Settings { schedule: Schedule { retry_interval_s: 3600, ..Schedule::default() }, ..settings() };
     let mut world = World::with(settings, Mode::Daemon);
     world.domain("example.org", "192.0.2.1");
     let id = world.mail(SENDER, "a@example.org", "x");
@@ -161,7 +162,7 @@ fn mail_that_waits_goes_by_the_new_retry_interval_and_is_not_tried_early() {
     world.run_for(Duration::from_secs(30));
     assert_eq!(world.server("192.0.2.1").connections, 0);
     // It is 130 s old.
-    change(&mut world, |settings| settings.retry_interval_s = 200);
+    change(&mut world, |settings| settings.schedule.retry_interval_s = 200);
     world.run_for(Duration::from_secs(60));
     assert_eq!(world.server("192.0.2.1").connections, 0, "not before its time");
     world.run_for(Duration::from_secs(15));
@@ -170,13 +171,16 @@ fn mail_that_waits_goes_by_the_new_retry_interval_and_is_not_tried_early() {
 
 #[test]
 fn mail_whose_time_comes_by_the_old_rule_waits_for_the_new_one() {
-    let mut world = World::with(Settings { retry_interval_s: 10, ..settings() }, Mode::Daemon);
+    let mut world = World::with(
+        Settings { schedule: Schedule { retry_interval_s: 10, ..Schedule::default() }, ..settings() },
+        Mode::Daemon,
+    );
     world.domain("example.org", "192.0.2.1");
     let id = world.mail(SENDER, "a@example.org", "x");
     world.failed_before(id, 1, 5, false);
     world.input(Input::OutboxChanged);
     world.run_for(Duration::from_secs(1));
-    change(&mut world, |settings| settings.retry_interval_s = 100);
+    change(&mut world, |settings| settings.schedule.retry_interval_s = 100);
     world.run_for(Duration::from_secs(90));
     assert_eq!(world.server("192.0.2.1").accepted.len(), 0);
     world.run_for(Duration::from_secs(10));
@@ -187,8 +191,7 @@ fn mail_whose_time_comes_by_the_old_rule_waits_for_the_new_one() {
 fn lowered_retries_give_up_mail_that_waits_and_raised_ones_try_it_again() {
     for (before, after, is_given_up) in [(5, 2, true), (2, 5, false)] {
         let settings = Settings {
-            retries: before,
-            retry_interval_s: 1000,
+            schedule: Schedule { retries: before, retry_interval_s: 1000, ..Schedule::default() },
             interval: Duration::from_secs(10),
             ..settings()
         };
@@ -201,7 +204,7 @@ fn lowered_retries_give_up_mail_that_waits_and_raised_ones_try_it_again() {
         world.input(Input::OutboxChanged);
         world.run_for(Duration::from_secs(30));
         assert!(world.outbox.mails.contains_key(&id));
-        change(&mut world, |settings| settings.retries = after);
+        change(&mut world, |settings| settings.schedule.retries = after);
         world.run_for(Duration::from_secs(200));
         assert_eq!(world.outbox.replaced.contains(&id), is_given_up);
         assert_eq!(world.server("192.0.2.1").accepted.len(), usize::from(!is_given_up));
@@ -245,7 +248,7 @@ fn another_name_is_announced_at_once_and_in_bounces() {
     world.run_for(Duration::from_secs(1));
     change(&mut world, |settings| {
         settings.announce = "new.example".into();
-        settings.bounce_from = "help@new.example".into();
+        settings.bounces.from = "help@new.example".into();
     });
     world.domain("example.net", "192.0.2.2").usual = Behaviour::on("RCPT", "550 no");
     world.domain("sender.example", "192.0.2.3");
@@ -295,7 +298,7 @@ fn a_pause_for_a_server_lasts_no_longer_than_the_new_retry_interval() {
     let connections = world.server("192.0.2.1").connections;
     world.run_for(Duration::from_secs(10));
     assert_eq!(world.server("192.0.2.1").connections, connections, "it is left alone for a minute");
-    change(&mut world, |settings| settings.retry_interval_s = 5);
+    change(&mut world, |settings| settings.schedule.retry_interval_s = 5);
     world.run_for(Duration::from_secs(7));
     assert!(world.server("192.0.2.1").connections > connections);
 }
@@ -314,13 +317,16 @@ fn an_order_to_change_nothing_changes_nothing() {
 
 #[test]
 fn a_verdict_that_is_under_way_counts_by_the_rules_that_hold_when_it_is_recorded() {
-    let mut world = World::with(Settings { retries: 1, ..settings() }, Mode::Daemon);
+    let mut world = World::with(
+        Settings { schedule: Schedule { retries: 1, ..Schedule::default() }, ..settings() },
+        Mode::Daemon,
+    );
     world.domain("example.org", "192.0.2.1").usual = Behaviour::on("RCPT", "450 later");
     world.slow.insert("commit", Duration::from_secs(5));
     let id = world.mail(SENDER, "a@example.org", "x");
     world.input(Input::OutboxChanged);
     world.run_for(Duration::from_secs(2));
-    change(&mut world, |settings| settings.retries = 2);
+    change(&mut world, |settings| settings.schedule.retries = 2);
     world.run_for(Duration::from_secs(30));
     let attempts: &[FaillogRow] = &world.outbox.mails[&id].faillog;
     assert_eq!(attempts.len(), 1, "it is not given up");

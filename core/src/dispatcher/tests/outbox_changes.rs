@@ -123,7 +123,10 @@ const REDIRECTIONS: [fn(&mut outbox::Mail); 2] =
 fn mail_that_is_redirected_while_its_next_hop_fails_as_a_whole_has_not_failed() {
     for redirect in REDIRECTIONS {
         for is_read_before in [false, true] {
-            let mut world = World::with(Settings { retries: 1, ..settings() }, Mode::Daemon);
+            let mut world = World::with(
+                Settings { schedule: Schedule { retries: 1, ..Schedule::default() }, ..settings() },
+                Mode::Daemon,
+            );
             world.exchange("example.net", 10, "mx.example.net", "192.0.2.2");
             let connect = if is_read_before { Connect::Refused } else { Connect::Silent };
             world.domain("example.org", "192.0.2.1").usual = Behaviour::connect(connect);

@@ -108,7 +108,10 @@ fn mail_in_the_place_of_the_last_taken_before_a_restart_fails_with_its_next_hop(
 
 #[test]
 fn mail_whose_failure_cannot_be_recorded_is_not_tried_in_a_loop_and_harms_no_other() {
-    let mut world = World::with(Settings { retry_interval_s: 0, ..settings() }, Mode::Daemon);
+    let mut world = World::with(
+        Settings { schedule: Schedule { retry_interval_s: 0, ..Schedule::default() }, ..settings() },
+        Mode::Daemon,
+    );
     world.domain("example.org", "192.0.2.1").usual = Behaviour::on("RCPT TO:<bad@", "450 no");
     let bad = world.mail(SENDER, "bad@example.org", "x");
     world.outbox.poisoned.insert(bad);

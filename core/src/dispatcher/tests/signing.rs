@@ -13,7 +13,7 @@ fn world(mail: SignedMail) -> World {
     let (domain, selector, algorithm) = (domain("origin.example"), domain("s"), Algorithm::Ed25519Sha256);
     let rules = SigningRules { keys: vec![SigningKey { id: KEY, domain, selector, algorithm }], mail };
     let mut settings = Settings { signing: rules.into(), ..settings() };
-    settings.bounce_from = "postmaster@origin.example".into();
+    settings.bounces.from = "postmaster@origin.example".into();
     let mut world = World::with(settings, Mode::Daemon);
     world.domain("example.org", "192.0.2.1").usual = Behaviour::on("EHLO", "250-mx\r\n250 SIZE");
     world.domain("origin.example", "192.0.2.2");

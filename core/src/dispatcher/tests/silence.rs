@@ -243,7 +243,7 @@ fn a_server_that_is_left_in_a_hurry_is_not_forgotten() {
 fn a_conversation_that_is_written_down_comes_to_its_end() {
     let settings = Settings {
         concurrency: 1,
-        trace: true,
+        told: Told { conversations: true, ..Told::default() },
         policy: Policy { idle: Duration::ZERO, ..settings().policy },
         ..settings()
     };

@@ -39,7 +39,7 @@ fn a_mail_is_found_by_its_recipient_whatever_has_failed() {
 #[test]
 fn a_mail_leads_to_its_bounce() {
     let mut settings = settings();
-    settings.bounce_copy = vec!["copy@origin.example".into()];
+    settings.bounces.copies = vec!["copy@origin.example".into()];
     let mut world = World::with(settings, Mode::Daemon);
     world.domain("origin.example", "192.0.2.3");
     let id = world.mail(SENDER, "bob@missing.example", "x");

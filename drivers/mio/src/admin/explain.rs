@@ -60,7 +60,7 @@ pub(super) fn explain(tool: &Tool, words: &ExplainWords) -> Result<Outcome, Tool
 /// Finds out what would become of a mail.
 pub(super) fn probe(tool: &Tool, words: &ProbeWords) -> Result<Outcome, ToolError> {
     let ProbeWords { what, sender, host, port } = words;
-    let sender = sender.as_deref().unwrap_or(&tool.settings.bounce_from);
+    let sender = sender.as_deref().unwrap_or(&tool.settings.bounces.from);
     let probe = explained::probe(what, sender, host, port).map_err(|text| usage(&text))?;
     let mut report = Report::new(tool);
     report.ask(&["probe", what, sender, host, port], |_| Some(Inquiry::Probe(Box::new(probe))))?;

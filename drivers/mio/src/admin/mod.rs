@@ -343,7 +343,7 @@ impl Tool {
     }
 
     fn standing(&self) -> Standing<'_> {
-        Standing { rules: RetryRules::of(&self.settings), now: now() }
+        Standing { rules: RetryRules::of(&self.settings.schedule), now: now() }
     }
 }
 

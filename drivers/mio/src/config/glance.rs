@@ -52,7 +52,7 @@ impl Glance {
         let database = database.and_then(|text| path::absolute(Path::new(&*text.value)).ok());
         let of_host = || values::announce(&host_name().ok()?).ok();
         let announce = directives.announce.clone().or_else(of_host).unwrap_or_else(|| ANNOUNCE.into());
-        let settings = settings(
+        let settings = settings::settings(
             &directives,
             announce,
             ResolverSettings::new(Vec::new()),
@@ -65,8 +65,9 @@ impl Glance {
             Some(ControlPlace::At(place)) => ControlPlace::At(path::absolute(&place).unwrap_or(place)),
             place => place.unwrap_or_default(),
         };
-        let destinations = directives.destinations.iter().filter_map(DestinationLine::route).collect();
-        let routes = Policies::of(&Settings { destinations, ..settings.clone() });
+        let destinations =
+            directives.destinations.iter().filter_map(DestinationLine::route).collect::<Vec<_>>();
+        let routes = Policies::new(&settings.policy, &destinations);
         let submit = directives.submit.map(|text| PathBuf::from(&*text.value));
         let submit = submit.map(|place| path::absolute(&place).unwrap_or(place));
         Self { database, settings, routes, ledger: directives.ledger, control, submit, errors: errors.len() }

@@ -14,6 +14,7 @@ mod parser;
 mod policy_lines;
 mod reload;
 mod report;
+mod settings;
 mod table;
 mod tls_policy;
 mod values;
@@ -26,14 +27,12 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs as _};
 use std::path::{self, Path, PathBuf};
-use std::sync::Arc;
 
 use cmail_delivery::failure_pattern::FailurePattern;
 use cmail_delivery::mail_pattern::MailPattern;
-use cmail_delivery::policy::{LocalAddresses, Policy, PolicyLine};
+use cmail_delivery::policy::LocalAddresses;
 use cmail_delivery::retry_rule::RetryRule;
 use cmail_delivery::settings::{ResolverSettings, Settings};
-use cmail_delivery::time::Duration;
 use cmail_delivery::tls::TlsPolicy;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::{self, PemObject as _};
@@ -60,7 +59,7 @@ use crate::overview::CountedDestination;
 use crate::privileges::{Account, Identity};
 use crate::resolv_conf::{self, Dnssec, ResolvConf, ResolverSource};
 use crate::shown;
-use crate::store::{Entries, LedgerSettings};
+use crate::store::LedgerSettings;
 
 /// Most errors of a configuration that are told one by one; a longer list would not help.
 pub(crate) const ERRORS_LIMIT: usize = 20;
@@ -260,7 +259,7 @@ impl Completion<'_> {
         ];
         self.tell_apart(&named, &directives.lines);
         let (keys, signing) = self.signing(&directives.dkim);
-        let mut settings = settings(&directives, announce?, resolver_settings, bind, destinations);
+        let mut settings = settings::settings(&directives, announce?, resolver_settings, bind, destinations);
         settings.policy.tls = TlsPolicy { client, ..TlsPolicy::default() }.into();
         settings.signing = signing;
         self.check_relays(&settings);
@@ -520,67 +519,6 @@ impl Completion<'_> {
 fn addresses_of(host: &str) -> io::Result<Vec<IpAddr>> {
     Ok((host, 0).to_socket_addrs()?.map(|address| address.ip()).collect())
 }
-
-/// Returns the settings of the core.
-fn settings(
-    directives: &Directives,
-    announce: Box<str>,
-    resolver: ResolverSettings,
-    bind: LocalAddresses,
-    destinations: Vec<PolicyLine>,
-) -> Settings {
-    let bounce_from = directives.bounce_from.clone();
-    Settings {
-        bounce_from: bounce_from.unwrap_or_else(|| format!("postmaster@{announce}").into()),
-        announce,
-        bounce_copy: directives.bounce_copy.clone(),
-        interval: Duration::from_secs(directives.interval_s.into()),
-        retry_rules: directives.retry_rules.as_slice().into(),
-        hold_lines: directives.hold_lines.as_slice().into(),
-        delay_warnings: directives.delay_warnings.as_slice().into(),
-        retries: directives.retries,
-        retry_interval_s: directives.retry_interval_s.into(),
-        policy: policy(directives, bind),
-        destinations: destinations.into(),
-        resolver,
-        concurrency: directives.concurrency,
-        bounce_return_limit_octets: directives.bounce_return_limit_octets.into(),
-        auth_insecure: directives.auth_insecure,
-        trace: traces(directives.verbosity, directives.record.is_some()),
-        tells_course: tells_course(directives),
-        transcripts: directives.transcripts,
-        uncertain: directives.uncertain,
-        signing: Arc::default(),
-    }
-}
-
-/// Returns how mail goes to destinations that no line is about.
-fn policy(directives: &Directives, bind: LocalAddresses) -> Policy {
-    let concurrency = directives.destination_concurrency;
-    Policy {
-        concurrency,
-        host_concurrency: directives.host_concurrency.unwrap_or_else(|| concurrency.saturating_mul(2)),
-        rate_limit: directives.rate_limit,
-        idle: Duration::from_secs(directives.connection_idle_s.into()),
-        ports: directives.ports.as_slice().into(),
-        bind,
-        padding: u16::try_from(directives.tls_padding).unwrap_or(values::PADDING_MAX),
-        ..Policy::default()
-    }
-}
-
-/// Returns whether the core reports the conversations themselves.
-fn traces(verbosity: u32, records: bool) -> bool {
-    verbosity == TRACE_VERBOSITY || records
-}
-
-/// Returns whether attempts tell how they went: for the ledger, the metrics, or lines of the log that tell of each mail.
-fn tells_course(directives: &Directives) -> bool {
-    directives.ledger.entries != Entries::Off || directives.metrics.is_some() || directives.verbosity > 0
-}
-
-/// The verbosity at which conversations are logged.
-const TRACE_VERBOSITY: u32 = 4;
 
 /// Checks that a file holds certificates in PEM; it may hold other sections too.
 fn check_certificates(path: &Path) -> Result<(), Reason> {

@@ -101,7 +101,7 @@ impl Completion<'_> {
         if settings.auth_insecure {
             return;
         }
-        let policies = Policies::of(settings);
+        let policies = Policies::new(&settings.policy, &settings.destinations);
         for line in settings.destinations.iter() {
             for choice in &line.choices {
                 let Choice::Via(Some(relay)) = choice else { continue };
@@ -120,7 +120,7 @@ impl Completion<'_> {
 
     /// Warns of lines that say less than they seem to.
     pub(super) fn check_policy_lines(&mut self, settings: &Settings) {
-        let policies = Policies::of(settings);
+        let policies = Policies::new(&settings.policy, &settings.destinations);
         for (index, line) in settings.destinations.iter().enumerate() {
             let number = usize::try_from(line.line).ok();
             let earlier = settings.destinations.iter().take(index).rev();

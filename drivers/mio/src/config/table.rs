@@ -13,7 +13,7 @@ use super::directives::{
     add_retry_rule, add_tls_policy, name, path, set_announce, set_auth_insecure, set_bounce_from,
     set_control, set_delay_warnings, set_metrics, set_ports, set_rate, set_submit, warn_of_priorities,
 };
-use super::{dkim, tls_policy, values};
+use super::{dkim, settings, tls_policy, values};
 use crate::control::ControlPlace;
 
 /// The largest number of most directives. The C program took such numbers too.
@@ -124,7 +124,7 @@ pub static DIRECTIVES: [Directive; 47] = [
             keep: |to, from| {
                 to.record.clone_from(&from.record);
                 to.directives.record.clone_from(&from.directives.record);
-                to.settings.trace = super::traces(to.directives.verbosity, to.record.is_some());
+                to.settings.told = settings::told(&to.directives);
             },
         },
         help: "The directory for recorded conversations: each pass over a destination becomes a file that can be replayed. Secrets, mail data, names and addresses are replaced. The directory must exist, and the user of the daemon must be able to write it.",
@@ -139,7 +139,7 @@ pub static DIRECTIVES: [Directive; 47] = [
             keep: |to, from| {
                 to.metrics.clone_from(&from.metrics);
                 to.directives.metrics.clone_from(&from.directives.metrics);
-                to.settings.tells_course = super::tells_course(&to.directives);
+                to.settings.told = settings::told(&to.directives);
             },
         },
         help: "Where the daemon answers HTTP requests about itself: `/metrics` for Prometheus, `/ready` and `/live`, and `/`, a page for people. \
@@ -271,7 +271,7 @@ pub static DIRECTIVES: [Directive; 47] = [
         repeat: Repeat::LastHolds,
         on_reload: OnReload::Taken,
         help: "A mail that has failed this often is returned to its sender.",
-        show: |config| Some(config.settings.retries.to_string()),
+        show: |config| Some(config.settings.schedule.retries.to_string()),
     },
     Directive {
         name: "retryinterval",
@@ -280,7 +280,7 @@ pub static DIRECTIVES: [Directive; 47] = [
         repeat: Repeat::LastHolds,
         on_reload: OnReload::Taken,
         help: "A mail that has failed is tried again once more than this time has passed.",
-        show: |config| Some(config.settings.retry_interval_s.to_string()),
+        show: |config| Some(config.settings.schedule.retry_interval_s.to_string()),
     },
     Directive {
         name: "retry",
@@ -400,7 +400,7 @@ pub static DIRECTIVES: [Directive; 47] = [
             keep: |to, from| {
                 to.ledger.entries = from.ledger.entries;
                 to.directives.ledger.entries = from.directives.ledger.entries;
-                to.settings.tells_course = super::tells_course(&to.directives);
+                to.settings.told = settings::told(&to.directives);
             },
         },
         help: "Which attempts are recorded in the table `dispatch_attempts` of the database, where they outlive their mail: all, only \
@@ -550,7 +550,7 @@ pub static DIRECTIVES: [Directive; 47] = [
         repeat: Repeat::LastHolds,
         on_reload: OnReload::Taken,
         help: "The From: address of bounces.",
-        show: |config| Some(config.settings.bounce_from.to_string()),
+        show: |config| Some(config.settings.bounces.from.to_string()),
     },
     Directive {
         name: "dkim_key",
@@ -583,7 +583,7 @@ pub static DIRECTIVES: [Directive; 47] = [
         on_reload: OnReload::Taken,
         help: "Additional recipients of every bounce.",
         show: |config| {
-            let copies = &config.settings.bounce_copy;
+            let copies = &config.settings.bounces.copies;
             (!copies.is_empty()).then(|| join(copies.iter().map(|address| address.to_string())))
         },
     },
@@ -599,7 +599,7 @@ pub static DIRECTIVES: [Directive; 47] = [
         repeat: Repeat::LastHolds,
         on_reload: OnReload::Taken,
         help: "Originals up to this size come back whole in a bounce. Of larger ones, and of those that were refused for their content or size, only the header comes back.",
-        show: |config| Some(config.settings.bounce_return_limit_octets.to_string()),
+        show: |config| Some(config.settings.bounces.return_limit_octets.to_string()),
     },
 ];
 

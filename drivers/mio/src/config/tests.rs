@@ -7,8 +7,9 @@ use std::net::SocketAddr;
 
 use cmail_delivery::hold::HoldLine;
 use cmail_delivery::next_hop::{Port, TlsMode};
-use cmail_delivery::policy::RateLimit;
+use cmail_delivery::policy::{PolicyLine, RateLimit};
 use cmail_delivery::settings::NameServer;
+use cmail_delivery::time::Duration;
 use proptest::prelude::*;
 
 const FILE: &str = "test.conf";
@@ -53,10 +54,13 @@ fn without_a_directive_its_default_holds() {
     );
     assert_eq!(config.identity, Identity::default());
     assert_eq!((settings.policy.bind, &*settings.destinations), (LocalAddresses::default(), &[][..]));
-    assert_eq!((&*settings.announce, &*settings.bounce_from), ("host.example", "postmaster@host.example"));
-    assert!(settings.bounce_copy.is_empty());
+    assert_eq!((&*settings.announce, &*settings.bounces.from), ("host.example", "postmaster@host.example"));
+    assert!(settings.bounces.copies.is_empty());
     assert_eq!(settings.interval, Duration::from_secs(10));
-    assert_eq!((settings.retries, settings.retry_interval_s, settings.policy.padding), (5, 3600, 10));
+    assert_eq!(
+        (settings.schedule.retries, settings.schedule.retry_interval_s, settings.policy.padding),
+        (5, 3600, 10)
+    );
     let ports = [(25, TlsMode::StartTls), (25, TlsMode::Plain)].map(|(number, tls)| Port { number, tls });
     assert_eq!(*settings.policy.ports, ports);
     assert_eq!(settings.policy.rate_limit, None);
@@ -64,8 +68,8 @@ fn without_a_directive_its_default_holds() {
     assert_eq!((settings.resolver.timeout, settings.resolver.attempts), (Duration::from_secs(5), 2));
     assert_eq!((settings.concurrency, settings.policy.concurrency), (500, 10));
     assert_eq!((settings.policy.host_concurrency, settings.policy.idle), (20, Duration::from_secs(5)));
-    assert_eq!(settings.bounce_return_limit_octets, 1_048_576);
-    assert!(!settings.auth_insecure && !settings.trace);
+    assert_eq!(settings.bounces.return_limit_octets, 1_048_576);
+    assert!(!settings.auth_insecure && !settings.told.conversations);
 }
 
 #[test]
@@ -138,19 +142,22 @@ fn every_directive_reaches_its_setting() {
     assert_eq!((config.identity.uid().unwrap().as_raw(), config.identity.gid().unwrap().as_raw()), (0, 0));
     let bind = LocalAddresses { ipv4: Some([127, 0, 0, 1].into()), ipv6: None };
     assert_eq!(settings.policy.bind, bind);
-    assert!(config.verbosity == 4 && settings.trace);
-    assert_eq!((&*settings.announce, &*settings.bounce_from), ("Mail.Example", "mailer@example.org"));
-    assert_eq!(settings.bounce_copy, ["a@example.org".into(), "b@example.org".into()]);
+    assert!(config.verbosity == 4 && settings.told.conversations);
+    assert_eq!((&*settings.announce, &*settings.bounces.from), ("Mail.Example", "mailer@example.org"));
+    assert_eq!(settings.bounces.copies, ["a@example.org".into(), "b@example.org".into()]);
     let ports = [(465, TlsMode::Implicit), (587, TlsMode::StartTls), (26, TlsMode::Plain)];
     assert_eq!(*settings.policy.ports, ports.map(|(number, tls)| Port { number, tls }));
     let servers = ["192.0.2.1:53", "[::1]:5353"].map(name_server);
     assert_eq!(settings.resolver.servers, servers);
     assert_eq!(settings.interval, Duration::from_secs(1));
-    assert_eq!((settings.retries, settings.retry_interval_s, settings.policy.padding), (2, 0, 0));
+    assert_eq!(
+        (settings.schedule.retries, settings.schedule.retry_interval_s, settings.policy.padding),
+        (2, 0, 0)
+    );
     assert_eq!((settings.concurrency, settings.policy.concurrency), (3, 4));
     assert_eq!((settings.policy.host_concurrency, settings.policy.idle), (6, Duration::ZERO));
     assert_eq!(settings.policy.rate_limit, Some(RateLimit { transactions: 7, per: Duration::from_secs(60) }));
-    assert_eq!(settings.bounce_return_limit_octets, 0);
+    assert_eq!(settings.bounces.return_limit_octets, 0);
     assert!(settings.auth_insecure);
     assert!(config.warnings.is_empty());
 }
@@ -160,14 +167,14 @@ fn comments_and_white_space_do_not_count() {
     let text = b"# Caf\xe9 \xff\r\n\r\n\t database \x0b\x0c /db \t # comment \xff\r\n#\n   \nretries\t7#8";
     let config = load(text).unwrap();
     assert_eq!(config.database, Path::new("/db"));
-    assert_eq!(config.settings.retries, 7);
+    assert_eq!(config.settings.schedule.retries, 7);
 }
 
 #[test]
 fn a_line_may_be_long() {
     let addresses: Vec<String> = (0..10_000).map(|number| format!("a{number}@example.org")).collect();
     let config = config(&format!("database /db\nbounce_copy {}\n", addresses.join(" ")));
-    assert_eq!(config.settings.bounce_copy.len(), 10_000);
+    assert_eq!(config.settings.bounces.copies.len(), 10_000);
 }
 
 #[test]
@@ -208,7 +215,7 @@ fn all_errors_are_reported_with_their_place() {
 #[test]
 fn no_more_of_an_original_comes_back_than_memory_should_hold() {
     let most = config("database /db\nbounce_return_limit 67108864\n");
-    assert_eq!(most.settings.bounce_return_limit_octets, 64 << 20);
+    assert_eq!(most.settings.bounces.return_limit_octets, 64 << 20);
     assert_eq!(
         errors("database /db\nbounce_return_limit 67108865\n"),
         ["test.conf:2: bounce_return_limit: 67108865 is out of range: it must be from 0 to 67108864"]
@@ -232,9 +239,9 @@ fn the_last_of_several_holds_unless_they_add_up() {
         "database /db\nretries 3\nretries 4\nportprio 465@tls\nportprio 26\nbounce_copy a@example.org\n\
          bounce_copy b@example.org\nresolver 192.0.2.1\nresolver 192.0.2.2\n",
     );
-    assert_eq!(config.settings.retries, 4);
+    assert_eq!(config.settings.schedule.retries, 4);
     assert_eq!(*config.settings.policy.ports, [Port { number: 26, tls: TlsMode::Plain }]);
-    assert_eq!(config.settings.bounce_copy.len(), 2);
+    assert_eq!(config.settings.bounces.copies.len(), 2);
     assert_eq!(config.settings.resolver.servers.len(), 2);
 }
 
@@ -267,7 +274,10 @@ fn what_only_looks_wrong_is_warned_of() {
         "{warnings:?}"
     );
     let settings = config(text).settings;
-    assert_eq!((&*settings.announce, &*settings.bounce_from, settings.bounce_copy.len()), ("mail", "<>", 2));
+    assert_eq!(
+        (&*settings.announce, &*settings.bounces.from, settings.bounces.copies.len()),
+        ("mail", "<>", 2)
+    );
     for announce in ["[192.0.2.1]", "a.b"] {
         let text = format!("database /db\nresolver 192.0.2.1\nannounce {announce}\n");
         assert_eq!(config(&text).warnings, []);
@@ -291,7 +301,7 @@ fn long_values_are_shortened() {
 #[test]
 fn spans_of_time_may_have_a_unit() {
     let config = config("database /db\nretryinterval 1h\ninterval 2m\nconnection_idle 90s\n");
-    assert_eq!(config.settings.retry_interval_s, 3600);
+    assert_eq!(config.settings.schedule.retry_interval_s, 3600);
     assert_eq!(config.settings.interval, Duration::from_secs(120));
     assert_eq!(config.settings.policy.idle, Duration::from_secs(90));
     let error = &errors("database /db\nretryinterval 60x\n")[0];
@@ -542,8 +552,8 @@ fn meaning(config: &Config) -> String {
     let mut settings = settings.clone();
     settings.destinations =
         settings.destinations.iter().cloned().map(|line| PolicyLine { line: 0, ..line }).collect();
-    settings.hold_lines =
-        settings.hold_lines.iter().cloned().map(|line| HoldLine { line: 0, ..line }).collect();
+    settings.schedule.hold_lines =
+        settings.schedule.hold_lines.iter().cloned().map(|line| HoldLine { line: 0, ..line }).collect();
     format!(
         "{settings:?} {verbosity} {logformat} {logfile:?} {pidfile:?} {database:?} {record:?} {metrics:?} {metrics_destinations:?} {control:?} {submit:?} {submit_size_octets} {identity:?} {trust_file:?} {ledger:?}"
     )

@@ -29,7 +29,7 @@ impl Circumstances {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
             announce: settings.announce.clone(),
-            policies: Policies::of(settings),
+            policies: Policies::new(&settings.policy, &settings.destinations),
             auth_insecure: settings.auth_insecure,
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use cmail_delivery::dispatcher::Mode;
 use cmail_delivery::memory_outbox::Mail;
-use cmail_delivery::settings::Hosts;
+use cmail_delivery::settings::{Hosts, Told};
 use cmail_delivery::time::UnixTime;
 use cmail_delivery::{Dispatcher, MemoryOutbox};
 
@@ -40,7 +40,11 @@ impl Bench {
             let mail = Mail::new("s@example.org", &recipient, format!("text {number}\r\n"), UnixTime(1));
             outbox.insert(Mail { remote: Some((*remote).to_owned().into()), ..mail }).unwrap();
         }
-        let settings = Settings { concurrency: 1, trace: true, ..Settings::new("mail.example.org") };
+        let settings = Settings {
+            concurrency: 1,
+            told: Told { conversations: true, ..Told::default() },
+            ..Settings::new("mail.example.org")
+        };
         let now = Now::new(Instant::from_micros(1_000_000), UnixTime(1_000_000));
         let directory = tempfile::tempdir().unwrap();
         let recorder = Recorder::new(RecordDirectory::open(directory.path()).unwrap(), &settings);

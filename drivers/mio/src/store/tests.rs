@@ -12,7 +12,7 @@ use cmail_delivery::outbox::{
     StoreRequest,
 };
 use cmail_delivery::schedule::RetryTerms;
-use cmail_delivery::settings::Settings;
+use cmail_delivery::settings::Schedule;
 use cmail_delivery::time::UnixTime;
 use proptest::prelude::*;
 
@@ -108,10 +108,7 @@ impl Pair {
             (name, scope),
         );
         self.memory.order(GivenOrder::new(verb, ids));
-        let terms = RetryTerms::of(
-            &Settings { retry_interval_s: 600, ..Settings::new("mail.example.org") },
-            SUBMISSION,
-        );
+        let terms = RetryTerms::of(&Schedule { retry_interval_s: 600, ..Schedule::default() }, SUBMISSION);
         let (in_database, in_memory) =
             self.ask(StoreRequest::ReadOrders { known: Vec::new(), terms: terms.clone() });
         let StoreReply::Orders(Some(part)) = in_database.clone() else { return (in_database, in_memory) };

@@ -29,7 +29,7 @@ impl Courses {
         let Some(course) = attempt.course else {
             // Every one that may have left a message with a server.
             let is_missed = matches!(attempt.kind, AttemptKind::Delivered | AttemptKind::Uncertain);
-            let is_wrong = scene.settings.tells_course && is_missed;
+            let is_wrong = scene.settings.told.courses && is_missed;
             return if is_wrong {
                 Err(format!("an attempt for {recipient} does not tell how it went"))
             } else {
@@ -37,7 +37,7 @@ impl Courses {
             };
         };
         let connection = course.conversation.connection;
-        if !scene.settings.tells_course {
+        if !scene.settings.told.courses {
             return Err(format!("an attempt for {recipient} tells how it went, which is not wanted"));
         }
         let has_taken = self.taken.get(&connection).is_some_and(|taken| taken.contains(recipient));

@@ -77,5 +77,5 @@ impl HoldLines {
 fn is_held(settings: &Settings, row: &Row) -> bool {
     let next_hop = next_hop_of(row);
     let is_about = |mail: &MailPattern| mail.matches(next_hop.as_ref(), row.sender.as_deref());
-    row.hold.state == HoldState::Unset && settings.hold_lines.iter().any(|line| is_about(&line.mail))
+    row.hold.state == HoldState::Unset && settings.schedule.hold_lines.iter().any(|line| is_about(&line.mail))
 }

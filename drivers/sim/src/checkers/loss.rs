@@ -88,7 +88,8 @@ impl Loss {
         // If one is gone, nothing is done.
         let Some(mails) = mails else { return Ok(()) };
         for (id, mail) in mails {
-            let is_given_up = retry_state(settings, id, mail, scene.now.wall) == RetryState::GivenUp;
+            let is_given_up =
+                retry_state(&settings.schedule, id, mail, scene.now.wall) == RetryState::GivenUp;
             if !is_given_up && !self.meddled.contains(&id) {
                 let attempts = mail.fail_state(id).fail_count;
                 return Err(format!("mail {id} is given up after {attempts} attempts"));
@@ -98,7 +99,7 @@ impl Loss {
             };
             // Mail to an invalid address fails.
             let sender = Some(sender).filter(|sender| Mailbox::parse(sender).is_ok());
-            let copies = settings.bounce_copy.iter().map(|copy| copy.as_bytes());
+            let copies = settings.bounces.copies.iter().map(|copy| copy.as_bytes());
             let copies = copies.filter(|copy| Some(*copy) != sender);
             let expected: Vec<&[u8]> = sender.into_iter().chain(copies).collect();
             // RFC 3461 section 5.2.6.

@@ -188,7 +188,7 @@ impl Retries {
     ) -> Option<RetryState> {
         let last_failed = self.last_failed.get(&id).copied().unwrap_or(0);
         let was_meddled_with = self.meddled.get(&id).is_some_and(|&step| step > last_failed);
-        let retry_state = retry_state(settings, id, scene.outbox.mail(id)?, at);
+        let retry_state = retry_state(&settings.schedule, id, scene.outbox.mail(id)?, at);
         let is_excused =
             was_meddled_with || (self.wall_set > last_failed && retry_state != RetryState::GivenUp);
         (!is_excused).then_some(retry_state)
@@ -197,7 +197,7 @@ impl Retries {
 
 /// Returns the shortest time between two attempts of a mail, whatever its faillog says.
 fn rest(settings: &Settings) -> Duration {
-    let retry_interval = Duration::from_secs(settings.retry_interval_s.unsigned_abs());
+    let retry_interval = Duration::from_secs(settings.schedule.retry_interval_s.unsigned_abs());
     retry_interval.min(settings.interval).max(SECOND)
 }
 

@@ -7,24 +7,24 @@ use cmail_delivery::next_hop::{NextHop, Relay};
 use cmail_delivery::outbox::{MailId, Row};
 use cmail_delivery::retry_rule::RetryRule;
 use cmail_delivery::schedule::RetryState;
-use cmail_delivery::settings::Settings;
+use cmail_delivery::settings::Schedule;
 use cmail_delivery::time::UnixTime;
 
-/// Returns the state of a mail by these settings. A rule makes each wait up to a tenth shorter or longer; the shortest one counts here.
-pub(super) fn retry_state(settings: &Settings, id: MailId, mail: &Mail, at: UnixTime) -> RetryState {
-    if let Some(held_by) = held_by(settings, id, mail) {
+/// Returns the state of a mail by this schedule. A rule makes each wait up to a tenth shorter or longer; the shortest one counts here.
+pub(super) fn retry_state(schedule: &Schedule, id: MailId, mail: &Mail, at: UnixTime) -> RetryState {
+    if let Some(held_by) = held_by(schedule, id, mail) {
         return RetryState::Held(held_by);
     }
     let state = mail.fail_state(id);
-    let rule = settings.retry_rules.iter().find(|rule| is_about(rule, id, mail));
-    if state.fatal || (rule.is_none() && state.fail_count >= settings.retries) {
+    let rule = schedule.rules.iter().find(|rule| is_about(rule, id, mail));
+    if state.fatal || (rule.is_none() && state.fail_count >= schedule.retries) {
         return RetryState::GivenUp;
     }
     if state.fail_count == 0 {
         return RetryState::Due;
     }
     let not_before = match rule {
-        None => state.last_try.0 + settings.retry_interval_s + 1,
+        None => state.last_try.0 + schedule.retry_interval_s + 1,
         Some(rule) => {
             let until_s = i64::try_from(rule.until.as_secs()).unwrap_or(i64::MAX);
             let waits: Vec<i64> = rule.waits.seconds().map(i64::from).collect();
@@ -49,14 +49,14 @@ pub(super) fn retry_state(settings: &Settings, id: MailId, mail: &Mail, at: Unix
 }
 
 /// Returns what holds a mail.
-fn held_by(settings: &Settings, id: MailId, mail: &Mail) -> Option<HeldBy> {
+fn held_by(schedule: &Schedule, id: MailId, mail: &Mail) -> Option<HeldBy> {
     match mail.hold.state {
         HoldState::Held(hold) => Some(HeldBy::Hold(hold)),
         HoldState::Exempt => None,
         HoldState::Unset => {
             let next_hop = next_hop_of(&mail.row(id));
             let sender = mail.row(id).sender;
-            let mut lines = settings.hold_lines.iter();
+            let mut lines = schedule.hold_lines.iter();
             let line = lines.find(|line| line.mail.matches(next_hop.as_ref(), sender.as_deref()))?;
             Some(HeldBy::Line(line.line))
         }

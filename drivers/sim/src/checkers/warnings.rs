@@ -7,7 +7,7 @@ use cmail_delivery::address::Mailbox;
 use cmail_delivery::failure_pattern::LastFailure;
 use cmail_delivery::outbox::{Charge, Commit, FaillogRow, MailId};
 use cmail_delivery::schedule::RetryState;
-use cmail_delivery::settings::Settings;
+use cmail_delivery::settings::Schedule;
 
 use super::Checker;
 use super::standing::retry_state;
@@ -62,7 +62,7 @@ impl Warnings {
         }
         let asked = commit.warnings.as_ref().map_or(&[][..], |warnings| &warnings.ages);
         let earlier = scene.earlier_settings.iter().map(|(_, settings)| settings);
-        if earlier.chain([scene.settings]).any(|settings| *settings.delay_warnings == *asked) {
+        if earlier.chain([scene.settings]).any(|settings| *settings.schedule.delay_warnings == *asked) {
             return Ok(());
         }
         Err(format!("senders are told at {asked:?}, and not as the administrator wants"))
@@ -73,11 +73,11 @@ impl Warnings {
 fn expected(scene: &Scene<'_>, commit: &Commit) -> BTreeSet<MailId> {
     let Some(warnings) = &commit.warnings else { return BTreeSet::new() };
     let rules = warnings.terms.rules();
-    let settings = Settings {
-        retry_rules: rules.lines.into(),
+    let schedule = Schedule {
+        rules: rules.lines.into(),
         retries: rules.retries,
         retry_interval_s: rules.interval_s,
-        ..scene.settings.clone()
+        ..scene.settings.schedule.clone()
     };
     let is_late = |id: MailId, row: FaillogRow, failure: LastFailure| {
         let Some(mut mail) = scene.outbox.mail(id).cloned() else { return false };
@@ -96,7 +96,7 @@ fn expected(scene: &Scene<'_>, commit: &Commit) -> BTreeSet<MailId> {
         let reached = warnings.ages.iter().map(|age| mail.submission.0 + age.as_secs().cast_signed());
         reached.clone().any(|late| before < late && late <= now)
             && matches!(
-                retry_state(&settings, id, &mail, warnings.terms.now),
+                retry_state(&schedule, id, &mail, warnings.terms.now),
                 RetryState::Due | RetryState::NotBefore(_)
             )
     };

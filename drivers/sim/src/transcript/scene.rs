@@ -12,7 +12,7 @@ use cmail_delivery::next_hop::{Port, Relay, TlsMode};
 use cmail_delivery::outbox::MailId;
 use cmail_delivery::policy::Policy;
 use cmail_delivery::rng::Seed;
-use cmail_delivery::settings::{Hosts, ResolverSettings, Settings};
+use cmail_delivery::settings::{Hosts, ResolverSettings, Settings, Told};
 use cmail_delivery::time::UnixTime;
 use cmail_delivery::tls::{Fallback, InsecureMx, Level, Pin, TlsPolicy, TlsVersion};
 use cmail_delivery::{Mode, Selection};
@@ -75,7 +75,7 @@ impl Default for Setting {
                 },
                 resolver: ResolverSettings::new(NAME_SERVERS.to_vec()),
                 concurrency: 1,
-                trace: true,
+                told: Told { conversations: true, ..Told::default() },
                 ..Settings::new("mail.example.org")
             },
             map: Map::default(),
@@ -131,7 +131,7 @@ impl Setting {
             "seed" => self.seed = number(value)?,
             "announce" => {
                 self.settings.announce = value.into();
-                self.settings.bounce_from = format!("postmaster@{value}").into();
+                self.settings.bounces.from = format!("postmaster@{value}").into();
             }
             "set" => self.set(value)?,
             "portprio" => {
@@ -168,8 +168,8 @@ impl Setting {
         let settings = &mut self.settings;
         match name {
             "interval" => settings.interval = Duration::from_secs(number(value)?),
-            "retries" => settings.retries = number(value)?,
-            "retryinterval" => settings.retry_interval_s = number(value)?,
+            "retries" => settings.schedule.retries = number(value)?,
+            "retryinterval" => settings.schedule.retry_interval_s = number(value)?,
             "tls_padding" => settings.policy.padding = number(value)?,
             "recipients" => settings.policy.recipients = number(value)?,
             "messages" => settings.policy.messages = Some(number(value)?),
@@ -177,9 +177,9 @@ impl Setting {
             "tls_policy" => settings.policy.tls = tls_policy(value)?.into(),
             "concurrency" => settings.concurrency = number(value)?,
             "destination_concurrency" => settings.policy.concurrency = number(value)?,
-            "bounce_copy" => settings.bounce_copy.push(value.into()),
+            "bounce_copy" => settings.bounces.copies.push(value.into()),
             "connection_idle" => settings.policy.idle = Duration::from_secs(number(value)?),
-            "bounce_return_limit" => settings.bounce_return_limit_octets = number(value)?,
+            "bounce_return_limit" => settings.bounces.return_limit_octets = number(value)?,
             "auth_insecure" => settings.auth_insecure = value == "yes",
             _ => return Err(format!("the directive {name} cannot be set here")),
         }

@@ -145,12 +145,12 @@ impl World {
         let settings = &self.settings;
         // A conversation that runs when the world is healed may wait for the longest timeout.
         let longest_conversation_s = 1800;
-        let attempt_s = settings.retry_interval_s.unsigned_abs() + settings.interval.as_secs() + 120;
-        let attempts = u64::from(settings.retries) + 1;
+        let attempt_s = settings.schedule.retry_interval_s.unsigned_abs() + settings.interval.as_secs() + 120;
+        let attempts = u64::from(settings.schedule.retries) + 1;
         let rows = self.outbox.len() as u64;
         // A mail, its bounce, and a conversation of a second for each on one connection.
         let mut bound_s = longest_conversation_s + 2 * attempts * attempt_s + 10 * rows;
-        if !settings.retry_rules.is_empty() {
+        if !settings.schedule.rules.is_empty() {
             // The mail, and its bounce.
             bound_s += 2 * LONGEST_RULE_S;
         }

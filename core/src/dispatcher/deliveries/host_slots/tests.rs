@@ -26,9 +26,8 @@ fn hop(queue: &mut crate::queue::Queue, number: u8) -> HopId {
 
 /// Slots of which one host may have two, and all three.
 fn slots() -> (HostSlots, [HopId; 3]) {
-    let settings = Settings { concurrency: 3, ..Settings::for_tests() };
     let mut queue = crate::queue::Queue::new();
-    (HostSlots::new(&settings, 10), [1, 2, 3].map(|number| hop(&mut queue, number)))
+    (HostSlots::new(3, 10), [1, 2, 3].map(|number| hop(&mut queue, number)))
 }
 
 fn plain(candidate: &Candidate) -> SlotRequest<'_> {

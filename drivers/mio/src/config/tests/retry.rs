@@ -7,14 +7,14 @@ fn a_retry_rule_is_shown_as_it_is_read_and_the_lines_add_up() {
     let text =
         "database /var/db\nretry sender:<> * 30m 3600 until 1d\nretry .example.com 4.2.2 90s until 432000\n";
     let config = config(text);
-    let rules: Vec<String> = config.settings.retry_rules.iter().map(ToString::to_string).collect();
+    let rules: Vec<String> = config.settings.schedule.rules.iter().map(ToString::to_string).collect();
     assert_eq!(rules, ["sender:<> * 30m 1h until 1d", ".example.com 4.2.2 90s until 5d"]);
-    let lines: Vec<u32> = config.settings.retry_rules.iter().map(|rule| rule.line).collect();
+    let lines: Vec<u32> = config.settings.schedule.rules.iter().map(|rule| rule.line).collect();
     assert_eq!(lines, [2, 3]);
     let shown = config.to_string();
     let shown: Vec<_> = shown.lines().filter(|line| line.starts_with("retry ")).map(str::trim_end).collect();
     assert_eq!(shown.len(), 2, "one line each: {shown:?}");
-    assert_eq!(self::config(&config.to_string()).settings.retry_rules.len(), 2);
+    assert_eq!(self::config(&config.to_string()).settings.schedule.rules.len(), 2);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 use cmail_delivery::hold::HoldLine;
 use cmail_delivery::mail_pattern::MailPattern;
 use cmail_delivery::outbox::{Cursor, Scanned, StoreReply, StoreRequest};
-use cmail_delivery::settings::Settings;
+use cmail_delivery::settings::Schedule;
 use cmail_delivery::time::UnixTime;
 
 use super::super::fixture::Fixture;
@@ -15,7 +15,7 @@ fn terms(lines: &[&str], now: i64) -> RetryTerms {
         line,
     };
     let hold_lines = lines.iter().zip(1..).map(line).collect();
-    RetryTerms::of(&Settings { hold_lines, ..Settings::new("mail.example.org") }, UnixTime(now))
+    RetryTerms::of(&Schedule { hold_lines, ..Schedule::default() }, UnixTime(now))
 }
 
 /// Does what a dispatcher does at its start or after a reload. Returns what has come of orders.

@@ -2,7 +2,7 @@ use cmail_delivery::hold::{HeldBy, HoldLine};
 use cmail_delivery::mail_pattern::MailPattern;
 use cmail_delivery::outbox::{Scanned, StoreReply, StoreRequest};
 use cmail_delivery::schedule::{RetryState, RetryTerms};
-use cmail_delivery::settings::Settings;
+use cmail_delivery::settings::Schedule;
 
 use super::super::fixture::Fixture;
 use super::super::ledger::{Addresses, Entries, LedgerSettings, Retention};
@@ -12,8 +12,8 @@ use super::*;
 const NOW: i64 = 1_800_000_000;
 
 fn terms() -> RetryTerms {
-    let settings = Settings { retries: 3, retry_interval_s: 600, ..Settings::new("mail.example.org") };
-    RetryTerms::of(&settings, UnixTime(NOW))
+    let schedule = Schedule { retries: 3, retry_interval_s: 600, ..Schedule::default() };
+    RetryTerms::of(&schedule, UnixTime(NOW))
 }
 
 /// A database with the tables of orders, and a ledger.
@@ -428,8 +428,8 @@ fn an_order_that_names_mail_releases_it_from_lines_and_nothing_else_does() {
     }
     let line =
         HoldLine { mail: MailPattern::parse("example.net").unwrap(), reason: "moved house".into(), line: 12 };
-    let settings = Settings { hold_lines: [line].into(), ..Settings::new("mail.example.org") };
-    let terms = RetryTerms::of(&settings, UnixTime(NOW));
+    let schedule = Schedule { hold_lines: [line].into(), ..Schedule::default() };
+    let terms = RetryTerms::of(&schedule, UnixTime(NOW));
     give(&fixture, "release", r#"{"destination":"example.net"}"#, None);
     assert_eq!(
         carry_out_all_by(&mut fixture, &terms).as_deref(),

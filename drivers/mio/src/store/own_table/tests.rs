@@ -1,6 +1,6 @@
 use cmail_delivery::outbox::{Claimed, Commit, Committed, Cursor, Scanned, StoreReply, StoreRequest};
 use cmail_delivery::schedule::RetryTerms;
-use cmail_delivery::settings::Settings;
+use cmail_delivery::settings::Schedule;
 use cmail_delivery::time::UnixTime;
 
 use crate::store::fixture::{Fixture, delivered, refused};
@@ -53,7 +53,7 @@ fn deliver(fixture: &mut Fixture) {
         panic!("{committed:?}")
     };
     assert_eq!((refused, is_unmarked, failed.len()), (vec![], false, 1));
-    let terms = RetryTerms::of(&Settings::new("mail.example.org"), UnixTime(1_700_000_000));
+    let terms = RetryTerms::of(&Schedule::default(), UnixTime(1_700_000_000));
     fixture.answer(StoreRequest::ReadOrders { known: Vec::new(), terms });
     fixture.database.prune();
 }

@@ -1,7 +1,7 @@
 use cmail_delivery::outbox::{Commit, Committed, StoreReply, StoreRequest};
 use cmail_delivery::rng::Seed;
 use cmail_delivery::schedule::RetryTerms;
-use cmail_delivery::settings::Settings;
+use cmail_delivery::settings::Schedule;
 use cmail_delivery::time::Duration;
 
 use super::*;
@@ -10,12 +10,12 @@ use crate::store::fixture::{Fixture, refused};
 const SUBMITTED: i64 = 1_700_000_000;
 
 fn warnings(at: i64) -> DelayWarnings {
-    let settings = Settings { retries: 100, retry_interval_s: 60, ..Settings::new("mail.example.org") };
+    let schedule = Schedule { retries: 100, retry_interval_s: 60, ..Schedule::default() };
     DelayWarnings {
         ages: [Duration::from_secs(3600)].into(),
         announce: "mail.example.org".into(),
         bounce_from: "postmaster@mail.example.org".into(),
-        terms: RetryTerms::of(&settings, UnixTime(at)),
+        terms: RetryTerms::of(&schedule, UnixTime(at)),
         seed: Seed([1; 32]),
     }
 }

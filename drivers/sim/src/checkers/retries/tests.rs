@@ -30,8 +30,8 @@ fn judge(times: usize, fatal: bool, facts: &[(u64, u64, Fact<'_>)]) -> Result<()
         wishes: DsnWishes::default(),
     };
     outbox.put(MailId(1), mail);
-    let settings =
-        Settings { retries: 3, retry_interval_s: 100, ..Options::draw(&mut Dice::new(1), 1).settings() };
+    let mut settings = Options::draw(&mut Dice::new(1), 1).settings();
+    (settings.schedule.retries, settings.schedule.retry_interval_s) = (3, 100);
     let map = Map::default();
     let mut retries = Retries::default();
     for &(at_s, since_s, fact) in facts {
