@@ -17,7 +17,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 script=real_servers
 cache=${CACHE:-/var/tmp/cmail-real-servers}
-packages="postfix exim4-daemon-heavy opensmtpd dovecot-core unbound nsd opendkim-tools"
+packages="postfix exim4-daemon-heavy opensmtpd dovecot-core unbound nsd opendkim-tools ldnsutils bind9 dnsmasq-base"
 entry=namespace.sh
 . "$here/real_servers/enter.sh"
 

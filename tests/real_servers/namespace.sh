@@ -79,6 +79,8 @@ addresses() {
 	for address in 192.0.2.10 192.0.2.11 192.0.2.12 192.0.2.30; do
 		ip address add $address/32 dev lo
 	done
+	# named listens only at addresses that an interface has, while the other servers take any of the loopback network.
+	ip address add 127.0.0.57/32 dev lo
 	# OpenSMTPD listens with a backlog of 5. Under SYN cookies the kernel forgets a connection that does
 	# not fit, while its client, to whom the server has to speak first, waits out the greeting timeout.
 	echo 0 >/proc/sys/net/ipv4/tcp_syncookies
@@ -162,7 +164,8 @@ versions() {
 	echo "Postfix $(postconf -h mail_version), Exim $(exim4 --version | sed -n 's/^Exim version \([^ ]*\).*/\1/p;q')," \
 		"$(/usr/sbin/smtpd -h 2>&1 | sed -n 's/^version: *//p')," \
 		"Dovecot $(dovecot --version)," \
-		"Unbound $(unbound -V | sed -n 's/^Version //p'), $(nsd -v 2>&1 | sed -n '1s/^NSD version/NSD/p')"
+		"Unbound $(unbound -V | sed -n 's/^Version //p'), $(nsd -v 2>&1 | sed -n '1s/^NSD version/NSD/p')," \
+		"$(named -v | sed 's/ *(.*//'), $(dnsmasq -v | sed -n '1s/^\(Dnsmasq\) version \([^ ]*\).*/\1 \2/p')"
 }
 
 # The other script that is run like this one takes its functions from here.

@@ -4,7 +4,7 @@ import sys
 import time
 import traceback
 
-from . import bounces, content, dkim, handoff, refusals, reports, routing, servers, volume
+from . import bounces, content, dane, dkim, handoff, refusals, reports, routing, servers, volume
 from .harness import SCORE, check
 
 SECTIONS = {
@@ -16,6 +16,7 @@ SECTIONS = {
     "reports": reports.run,
     "volume": volume.run,
     "dkim": dkim.run,
+    "dane": dane.run,
 }
 
 
