@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, VecDeque};
 use cmail_delivery::reply::{Reply, ReplyClass, ReplyCode, ReplyParser};
 
 use crate::command::Command;
+use crate::offers::{Offers, path};
 use crate::transaction::Transaction;
 
 /// The kind of the next octets of the client.
@@ -25,8 +26,7 @@ pub(crate) struct Conversation {
     /// True if the client means to keep to one command at a time, and to DATA, whatever is offered.
     one_at_a_time: bool,
     /// The extensions of the last reply to EHLO, in this state of TLS.
-    offers: BTreeSet<String>,
-    size_limit: Option<usize>,
+    offers: Offers,
     is_tls: bool,
     is_greeted: bool,
     is_challenged: bool,
@@ -60,8 +60,7 @@ impl Conversation {
     pub(crate) fn new(one_at_a_time: bool) -> Self {
         Self {
             one_at_a_time,
-            offers: BTreeSet::new(),
-            size_limit: None,
+            offers: Offers::default(),
             is_tls: false,
             is_greeted: false,
             is_challenged: false,
@@ -87,8 +86,7 @@ impl Conversation {
     /// RFC 3207 section 4.2: earlier replies do not count.
     pub(crate) fn tls_established(&mut self) {
         (self.is_tls, self.is_greeted) = (true, false);
-        self.offers.clear();
-        self.size_limit = None;
+        self.offers = Offers::default();
     }
 
     /// Begins a transaction with this reverse-path. If the server was found not to follow batches, it goes command by command.
@@ -173,12 +171,12 @@ impl Conversation {
     }
 
     pub(crate) fn offers(&self, keyword: &str) -> bool {
-        self.offers.contains(keyword)
+        self.offers.has(keyword)
     }
 
     /// Returns the largest message that the server accepts.
     pub(crate) fn size_limit(&self) -> Option<usize> {
-        self.size_limit
+        self.offers.size_limit
     }
 
     /// Returns whether commands may be sent before the replies to earlier ones.
@@ -270,50 +268,20 @@ impl Conversation {
             ("QUIT", _) => Command::Quit,
             ("MAIL", _) => {
                 let (path, parameters) = path(argument, "FROM:<");
-                self.check_parameters(parameters);
+                self.offers.check_mail(parameters);
                 let is_batched = self.may_batch() && !self.slow.contains(path);
                 self.transactions.push(Transaction::new(path, is_batched));
                 Command::Mail(self.transactions.len() - 1)
             }
             ("RCPT", Some(number)) => {
                 let (path, parameters) = path(argument, "TO:<");
-                self.check_rcpt_parameters(parameters);
+                self.offers.check_rcpt(parameters);
                 let recipients = &mut self.transactions[number].recipients;
                 recipients.push((path.to_owned(), None));
                 Command::Rcpt(number, recipients.len() - 1)
             }
             ("DATA", Some(number)) => Command::Data(number),
             _ => panic!("{text:?} is no command here"),
-        }
-    }
-
-    fn check_parameters(&self, parameters: &str) {
-        for parameter in parameters.split_whitespace() {
-            let keyword = match parameter.split_once('=').unwrap_or((parameter, "")) {
-                ("SIZE", _) => "SIZE",
-                ("BODY", "8BITMIME") => "8BITMIME",
-                ("SMTPUTF8", "") => "SMTPUTF8",
-                ("RET", "FULL" | "HDRS") => "DSN",
-                ("ENVID", id) if is_xtext(id) => "DSN",
-                _ => panic!("{parameter:?} is no parameter of MAIL"),
-            };
-            assert!(self.offers(keyword), "{parameter:?}, but {keyword} is not offered");
-        }
-    }
-
-    /// Asserts that parameters of RCPT are those of RFC 3461 section 4, and offered.
-    fn check_rcpt_parameters(&self, parameters: &str) {
-        for parameter in parameters.split_whitespace() {
-            let is_known = match parameter.split_once('=').unwrap_or((parameter, "")) {
-                ("NOTIFY", "NEVER") => true,
-                ("NOTIFY", events) => {
-                    events.split(',').all(|event| ["SUCCESS", "FAILURE", "DELAY"].contains(&event))
-                }
-                ("ORCPT", original) => original.split_once(';').is_some_and(|(_, address)| is_xtext(address)),
-                _ => false,
-            };
-            assert!(is_known, "{parameter:?} is no parameter of RCPT");
-            assert!(self.offers("DSN"), "{parameter:?}, but DSN is not offered");
         }
     }
 
@@ -335,9 +303,7 @@ impl Conversation {
                 Command::Noop => is_negotiating && self.is_tls,
                 Command::Rset if has_begun => self.may_reset(),
                 Command::Rset => is_negotiating && self.is_tls,
-                Command::Auth => {
-                    is_negotiating && self.offers.iter().any(|keyword| keyword.starts_with("AUTH"))
-                }
+                Command::Auth => is_negotiating && self.offers.has_auth(),
                 Command::Response => is_answered && self.is_challenged,
                 Command::Mail(number) => self.may_begin(number),
                 Command::Rcpt(number, recipient) => {
@@ -487,7 +453,7 @@ impl Conversation {
         match command {
             Command::Ehlo => {
                 self.is_greeted = is_completed;
-                self.take_offers(if is_completed { Some(reply) } else { None });
+                self.offers = if is_completed { Offers::of(reply) } else { Offers::default() };
             }
             Command::Helo => self.is_greeted = is_completed,
             Command::Auth | Command::Response => {
@@ -548,54 +514,9 @@ impl Conversation {
             _ => {}
         }
     }
-
-    fn take_offers(&mut self, reply: Option<&Reply>) {
-        self.offers.clear();
-        self.size_limit = None;
-        let lines = reply.into_iter().flat_map(|reply| reply.lines().skip(1));
-        for line in lines.filter_map(|line| str::from_utf8(line).ok()) {
-            let mut words = line.split_ascii_whitespace();
-            let Some(keyword) = words.next().map(str::to_ascii_uppercase) else { continue };
-            if keyword == "SIZE" {
-                self.size_limit =
-                    words.next().and_then(|limit| limit.parse().ok()).filter(|limit| *limit > 0);
-            }
-            self.offers.insert(keyword);
-        }
-    }
 }
 
 /// Returns whether a reply says that the server cannot follow (RFC 5321 section 4.2.2), rather than concerning the mail.
 pub(crate) fn is_misunderstood(reply: &Reply) -> bool {
     matches!(reply.code().as_u16(), 500 | 502 | 503)
-}
-
-/// Returns the path of MAIL or RCPT, and the parameters after it.
-fn path<'a>(argument: &'a str, keyword: &str) -> (&'a str, &'a str) {
-    let path = argument.strip_prefix(keyword).expect("a path");
-    let (mut is_quoted, mut is_escaped) = (false, false);
-    // Only in quotes a path has such a bracket; parameters may have others.
-    let end = path.find(|character| {
-        let is_end = character == '>' && !is_quoted;
-        is_quoted ^= character == '"' && !is_escaped;
-        is_escaped = character == '\\' && is_quoted && !is_escaped;
-        is_end
-    });
-    let (path, rest) = path.split_at(end.expect("the end of a path"));
-    (path, &rest[1..])
-}
-
-/// Returns whether a text is the value of a parameter (RFC 3461 section 4).
-fn is_xtext(text: &str) -> bool {
-    let is_plain = |octet: u8| octet.is_ascii_graphic() && !b"+=".contains(&octet);
-    let is_hexadecimal = |octet: &u8| octet.is_ascii_digit() || (b'A'..=b'F').contains(octet);
-    let mut pieces = text.split('+');
-    let first = pieces.next().unwrap_or_default();
-    !text.is_empty()
-        && first.bytes().all(is_plain)
-        && pieces.all(|piece| {
-            piece.split_at_checked(2).is_some_and(|(code, rest)| {
-                code.as_bytes().iter().all(is_hexadecimal) && rest.bytes().all(is_plain)
-            })
-        })
 }

@@ -1,12 +1,13 @@
 //! The whole dispatcher, with inputs in any order, on a small outbox in memory (`outbox`): no mail is both delivered and bounced,
 //! none is lost, outputs and timers are bounded, no secret appears, and once the faults stop, everything is dealt with.
 
+mod settings;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
 use cmail_delivery::address::{Domain, Mailbox};
-use cmail_delivery::course::Transcripts;
 use cmail_delivery::dsn::{DsnWishes, EnvelopeId, MessageWishes, Notify};
 use cmail_delivery::event::Event;
 use cmail_delivery::explanation::{Inquiry, Subject};
@@ -16,18 +17,18 @@ use cmail_delivery::io::{
     Tls, TlsVersion, Verification,
 };
 use cmail_delivery::memory_outbox::Mail;
-use cmail_delivery::next_hop::{NextHop, Port, TlsMode};
+use cmail_delivery::next_hop::NextHop;
 use cmail_delivery::outbox::{
     MailId, RequestId, StoreError, StoreReply, StoreRequest, StoreTrouble, is_null_path,
 };
-use cmail_delivery::policy::{Family, Policy};
 use cmail_delivery::probe::{Probe, ProbeEnvelope};
-use cmail_delivery::settings::{BounceRules, ResolverSettings, Schedule, Settings, Told};
+use cmail_delivery::settings::ResolverSettings;
 use cmail_delivery::system_error::{MachineTrouble, NetworkTrouble, SystemError, TlsTrouble};
 use cmail_delivery::time::{Duration, Instant, Now, UnixTime};
 use cmail_delivery::watch::Watch;
 use cmail_delivery::{Dispatcher, Mode, Selection};
 
+use self::settings::{CONCURRENCY, settings, settings_of};
 use crate::outbox::{MESSAGES, Outbox};
 use crate::peer::{Peer, State, dns_response};
 use crate::script::{number, secret_for, steps};
@@ -44,7 +45,6 @@ const OCTETS_LIMIT: usize = ROWS_LIMIT * 200_000;
 const WAKES_LIMIT: usize = 20;
 /// Rounds without faults until everything is dealt with.
 const HEALING_ROUNDS: usize = 600;
-const CONCURRENCY: u32 = 4;
 /// Within this time a drain is over.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
@@ -71,59 +71,6 @@ pub fn check(octets: &[u8]) {
         world.step(verb, argument);
     }
     world.heal();
-}
-
-fn settings() -> Settings {
-    let port = |tls| Port { number: 25, tls };
-    Settings {
-        schedule: Schedule { retries: 2, retry_interval_s: 60, ..Schedule::default() },
-        bounces: BounceRules {
-            from: "postmaster@example.org".into(),
-            copies: vec!["copy@example.org".into()],
-            return_limit_octets: 10_000,
-        },
-        policy: Policy {
-            concurrency: 2,
-            host_concurrency: 3,
-            ports: [port(TlsMode::StartTls), port(TlsMode::Plain)].into(),
-            padding: 2,
-            ..Policy::default()
-        },
-        concurrency: CONCURRENCY,
-        resolver: ResolverSettings::new(vec![SocketAddr::from(([192, 0, 2, 53], 53))]),
-        told: Told { conversations: true, courses: true, transcripts: Transcripts::Always },
-        ..Settings::new("mail.example.org")
-    }
-}
-
-/// Other settings, of which each part of a number decides one.
-fn settings_of(argument: &[u8]) -> Settings {
-    let mut rest = number(argument, 0);
-    let mut draw = |count: u64| {
-        let drawn = rest % count;
-        rest /= count;
-        u32::try_from(drawn).unwrap_or(0)
-    };
-    let usual = settings();
-    Settings {
-        concurrency: 1 + draw(u64::from(CONCURRENCY)),
-        policy: Policy {
-            concurrency: 1 + draw(3),
-            host_concurrency: 1 + draw(3),
-            idle: Duration::from_secs(u64::from(draw(2)) * 300),
-            ports: usual.policy.ports.get(usize::try_from(draw(3)).unwrap_or(0)..).unwrap_or_default().into(),
-            family: if draw(4) > 0 { Family::Any } else { Family::Ipv6 },
-            recipients: usize::try_from(1 + draw(3)).unwrap_or(1),
-            messages: Some(draw(3)).filter(|count| *count > 0),
-            pipelining: draw(2) > 0,
-            ..usual.policy
-        },
-        schedule: Schedule { retry_interval_s: i64::from(draw(3)) * 60, ..usual.schedule },
-        interval: Duration::from_secs(1 + u64::from(draw(3)) * 60),
-        told: Told { conversations: draw(2) > 0, ..usual.told },
-        bounces: BounceRules { return_limit_octets: u64::from(draw(2)) * 10_000, ..usual.bounces },
-        ..usual
-    }
 }
 
 /// The dispatcher and all that is around it.

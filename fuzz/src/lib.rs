@@ -16,6 +16,7 @@ pub mod dns_datagrams;
 pub mod dns_streams;
 pub mod failure_texts;
 pub mod mail_data;
+mod offers;
 mod outbox;
 mod peer;
 pub mod remotes;

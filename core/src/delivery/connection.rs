@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::course_recorder::CourseRecorder;
 use super::domain_share::DomainShare;
-use super::transaction_queue::{TransactionQueue, Want};
+use super::transaction_queue::TransactionQueue;
 use super::tried_candidates::server;
 use super::{CONNECT_TIMEOUT, DeliveryContext, Owed, Upcoming};
 use crate::attempt::{Protection, Server};
@@ -374,9 +374,14 @@ impl Connection {
         self.under_way().next().is_some()
     }
 
-    /// Returns the next request, each once.
-    pub(super) fn poll_want(&mut self) -> Option<Want> {
-        self.queue.poll_want()
+    /// Takes the request for more transactions. Returns whether there was one.
+    pub(super) fn take_request_for_transactions(&mut self) -> bool {
+        self.queue.take_request_for_transactions()
+    }
+
+    /// Takes the request for permission to begin the next transaction. Returns whether there was one.
+    pub(super) fn take_request_to_begin(&mut self) -> bool {
+        self.queue.take_request_to_begin()
     }
 
     /// Returns whether the driver is to be told that there is something to send. Call it when the session has no output.

@@ -30,15 +30,6 @@ pub(super) struct TransactionQueue {
     begun: u32,
 }
 
-/// A request of a connection to its delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Want {
-    /// More transactions.
-    Transactions,
-    /// Permission to begin the next transaction.
-    Permission,
-}
-
 impl TransactionQueue {
     /// Adds a batch. Requests permission for the first transaction if the session waits for it and `may_begin`.
     pub(super) fn add(&mut self, now: Instant, batch: Vec<Transaction>, may_begin: bool) {
@@ -119,12 +110,14 @@ impl TransactionQueue {
         recipients.map(|recipient| recipient.id)
     }
 
-    /// Returns the next request, each once.
-    pub(super) fn poll_want(&mut self) -> Option<Want> {
-        if core::mem::take(&mut self.wants_transactions) {
-            return Some(Want::Transactions);
-        }
-        core::mem::take(&mut self.wants_permission).then_some(Want::Permission)
+    /// Takes the request for more transactions. Returns whether there was one.
+    pub(super) fn take_request_for_transactions(&mut self) -> bool {
+        core::mem::take(&mut self.wants_transactions)
+    }
+
+    /// Takes the request for permission to begin the next transaction. Returns whether there was one.
+    pub(super) fn take_request_to_begin(&mut self) -> bool {
+        core::mem::take(&mut self.wants_permission)
     }
 
     fn ask(&mut self) {

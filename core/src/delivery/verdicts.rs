@@ -6,7 +6,6 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::connection::Connection;
-use super::transaction_queue::Want;
 use super::{Delivery, DeliveryContext, DeliveryOutput};
 use crate::attempt::{Acceptance, Failure, Server};
 use crate::course::Course;
@@ -28,11 +27,10 @@ impl Delivery {
     /// Processes all requests of a connection and outputs of its session. This is the only place that does.
     pub(super) fn drain_connection(&mut self, cx: &mut DeliveryContext<'_>, connection: ConnectionId) {
         while let Some(conn) = self.connections.get_mut(connection) {
-            if let Some(want) = conn.poll_want() {
-                match want {
-                    Want::Transactions => self.want_transactions(cx, connection),
-                    Want::Permission => self.begin(cx, connection),
-                }
+            if conn.take_request_for_transactions() {
+                self.want_transactions(cx, connection);
+            } else if conn.take_request_to_begin() {
+                self.begin(cx, connection);
             } else if let Some(output) = conn.poll_session() {
                 self.take_in(cx, connection, output);
             } else if conn.announce_transmit() {

@@ -5,6 +5,7 @@
 //! It does not validate by DNSSEC itself; it asks the [servers that are believed](crate::settings::NameServer::is_believed) for the AD flag. The `handle_…` calls pass in what the network does. After each of them,
 //! drain [`Resolver::poll_output`], and ask [`Resolver::poll_timeout`] when to call [`Resolver::handle_timeout`].
 
+mod answer;
 mod cache;
 mod chain;
 mod failure;
@@ -17,16 +18,14 @@ mod sockets;
 #[cfg(test)]
 mod tests;
 
-use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 
 use bytes::{Buf, Bytes, BytesMut};
-use thiserror::Error;
 
 use crate::address::Domain;
 use crate::fair_queue::{FairQueue, Prospect};
@@ -35,7 +34,7 @@ use crate::rng::Rng;
 use crate::settings::{NameServer, ResolverSettings};
 use crate::tally::{Counts, LookupResult};
 use crate::time::Instant;
-use crate::tls::TlsaRecord;
+pub use answer::{Answer, LookupError, MxAnswer, Resolved, Security};
 use cache::Cache;
 use chain::{Chain, ChainStep, Conclusion, LookupOutcome};
 pub use failure::{DnsFailure, DnsQuestion, DnsServerTrouble, LocalLookupError, ResponseCode};
@@ -117,82 +116,6 @@ pub enum ResolverOutput {
     Answer(LookupId, Answer),
     /// The servers have become silent, or answer again: a sentence.
     Warning(String),
-}
-
-/// The answer to a lookup.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// To [`Resolver::lookup_mx`].
-    Mx(Result<Resolved<MxAnswer>, LookupError>),
-    /// To [`Resolver::lookup_addresses`]: at least one address that mail can be sent to, IPv6 before IPv4, else in the order of
-    /// the server.
-    Addresses(Result<Resolved<Vec<IpAddr>>, LookupError>),
-    /// To [`Resolver::lookup_tlsa`]: the records, as they are. None if the name has none, or does not exist.
-    Tlsa(Result<Resolved<Vec<TlsaRecord>>, LookupError>),
-    /// To [`Resolver::lookup_texts`]: the TXT records, the strings of each joined. None if the name has none, or does not exist.
-    Texts(Result<Resolved<Vec<Box<[u8]>>>, LookupError>),
-    /// To [`Resolver::lookup_alias`]: whether the name is an alias.
-    Alias(Result<Resolved<bool>, LookupError>),
-}
-
-/// What name servers say, and how it was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Resolved<T> {
-    /// What they say.
-    pub value: T,
-    /// Whether DNSSEC vouches for all of it, aliases too.
-    pub security: Security,
-    /// The name at the end of the aliases, if the name that was asked for is one.
-    pub canonical: Option<Domain>,
-}
-
-impl<T> Resolved<T> {
-    /// Returns what DNSSEC does not vouch for, found without aliases.
-    pub const fn insecure(value: T) -> Self {
-        Self { value, security: Security::Insecure, canonical: None }
-    }
-}
-
-/// Whether DNSSEC vouches for an answer, as a server says that is [believed](crate::settings::NameServer::is_believed).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Security {
-    /// It does.
-    Secure,
-    /// It does not: the zone is not signed, or no server is believed. A denial may be insecure although its zone is signed (RFC 5155
-    /// section 6).
-    Insecure,
-    /// A server has answered that is not believed, because those that are did not answer.
-    Unknown,
-}
-
-/// The MX records of a domain that exists.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MxAnswer {
-    /// Preference and host, sorted by preference, equal ones in the order of the server. Empty if there are MX records, but none
-    /// that names a usable host. That is an error of the domain, and its address records must not be used instead (RFC 5321
-    /// section 5.1).
-    Records(Vec<(u16, Domain)>),
-    /// The domain takes no mail (RFC 7505).
-    NullMx,
-    /// The domain is its own mail host: the implicit MX of RFC 5321 section 5.1.
-    NoRecords,
-}
-
-/// The reason why a lookup has no result.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum LookupError {
-    /// NXDOMAIN.
-    #[error("the domain does not exist")]
-    NameDoesNotExist,
-    /// All requested families were answered, and there is no address that mail can be sent to.
-    #[error("the host has no address")]
-    NoAddress,
-    /// The name servers failed, in this way.
-    #[error(transparent)]
-    Temporary(DnsFailure),
-    /// This machine failed: no descriptors, no memory. The mail has not failed.
-    #[error(transparent)]
-    Local(LocalLookupError),
 }
 
 /// A stub resolver.

@@ -7,6 +7,7 @@ use hickory_proto::rr::rdata::{TLSA, TXT};
 use super::hostile::raw_answer;
 use super::*;
 use crate::settings::NameServer;
+use crate::tls::TlsaRecord;
 
 fn believing(believed: &[bool]) -> Scene {
     let mut scene = Scene::with_servers(u8::try_from(believed.len()).unwrap(), 1);

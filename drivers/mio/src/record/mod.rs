@@ -10,6 +10,7 @@
 mod lines;
 mod mails;
 mod mask;
+mod pace;
 mod scene;
 mod shape;
 mod talk;

@@ -23,6 +23,17 @@ enum Said {
     Else,
 }
 
+/// The calls of the dispatcher in which something happened last.
+#[derive(Debug, Default)]
+struct Turns {
+    /// The client sent something.
+    said_in: Option<u64>,
+    /// The server did.
+    heard_in: Option<u64>,
+    /// A message got its verdict while other replies were due: the client may go on at once.
+    decided_in: Option<u64>,
+}
+
 /// A connection.
 #[derive(Debug)]
 pub(super) struct Talk {
@@ -42,13 +53,9 @@ pub(super) struct Talk {
     ehlo_lines: u32,
     /// The beginning of a line.
     partial: Vec<u8>,
-    /// The call in which the client last sent something, and the one in which the server did.
-    said_in: Option<u64>,
-    heard_in: Option<u64>,
+    turns: Turns,
     /// The replies that are still to come, each with whether it answers a whole message.
     expected: VecDeque<bool>,
-    /// The call in which a message got its verdict while other replies were due: the client may go on at once.
-    decided_in: Option<u64>,
     data: Option<MailData>,
 }
 
@@ -90,18 +97,16 @@ impl Talk {
             has_quit: false,
             ehlo_lines: 0,
             partial: Vec::new(),
-            said_in: None,
-            heard_in: None,
+            turns: Turns::default(),
             // The greeting.
             expected: VecDeque::from([false]),
-            decided_in: None,
             data: None,
         }
     }
 
     /// Returns whether the server has sent something in this call.
     pub(super) fn has_heard_in(&self, call: u64) -> bool {
-        self.heard_in == Some(call)
+        self.turns.heard_in == Some(call)
     }
 
     /// Takes in octets of the server, as the core has read them.
@@ -129,17 +134,17 @@ impl Talk {
         self.is_used = true;
         let octets = self.masked(line, mask);
         // A replay must not let the client go on between what was read together.
-        let is_unexpected = self.expected.is_empty() && self.heard_in == Some(call);
-        if self.said_in == Some(call) || self.decided_in == Some(call) || is_unexpected {
+        let is_unexpected = self.expected.is_empty() && self.turns.heard_in == Some(call);
+        if self.turns.said_in == Some(call) || self.turns.decided_in == Some(call) || is_unexpected {
             lines.give_joined(&octets);
         } else {
             lines.give(Given::Server { octets, is_joined: false });
         }
-        self.heard_in = Some(call);
+        self.turns.heard_in = Some(call);
         if line.get(3) != Some(&b'-') {
             let is_decided = self.expected.pop_front().unwrap_or_default();
             if is_decided && !self.expected.is_empty() {
-                self.decided_in = Some(call);
+                self.turns.decided_in = Some(call);
             }
         }
         if self.said == Said::Data && line.starts_with(b"3") && line.get(3) != Some(&b'-') {
@@ -151,7 +156,7 @@ impl Talk {
     pub(super) fn sent(&mut self, octets: &[u8], call: u64, lines: &mut Lines, mask: &mut Mask) -> Told {
         let line = String::from_utf8_lossy(octets);
         let line = line.trim_end_matches(['\r', '\n']);
-        self.said_in = Some(call);
+        self.turns.said_in = Some(call);
         if line == "*" {
             self.spoil_proof(lines);
         }

@@ -1,16 +1,13 @@
 //! One record: a pass over the mail of one next hop, one connection after the other.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use cmail_delivery::address::Mailbox;
 use cmail_delivery::dispatcher::{ConnectionFacts, PassId};
 use cmail_delivery::dsn::DsnWishes;
 use cmail_delivery::io::{CloseReason, ConnectError, ConnectionId, Tls, TlsVersion};
 use cmail_delivery::next_hop::NextHop;
-use cmail_delivery::outbox::{ClaimedTransaction, MailId, Row};
+use cmail_delivery::outbox::{ClaimedTransaction, MailId};
 use cmail_delivery::rng::Seed;
 use cmail_delivery::time::{Duration, Instant, UnixTime};
 use cmail_delivery::tls::DaneMatch;
@@ -18,6 +15,7 @@ use cmail_delivery::tls::DaneMatch;
 use super::lines::{Given, Lines};
 use super::mails::Mails;
 use super::mask::Mask;
+use super::pace::Pace;
 use super::scene::{Circumstances, RecordedMail, Scene, Tried};
 use super::shape::Shape;
 use super::talk::{Talk, Told};
@@ -41,11 +39,15 @@ pub(super) struct Moment {
     pub deadline: Option<Instant>,
 }
 
-/// A transaction that was claimed and has not begun.
-#[derive(Debug)]
-struct Claimed {
-    rows: Vec<Row>,
-    shape: Shape,
+/// What a replay has to know of the servers.
+#[derive(Debug, Default)]
+struct Servers {
+    /// The candidates, in the order in which they were connected to.
+    tried: Vec<Tried>,
+    /// The seed of each session, if it is known.
+    sessions: Vec<Option<Seed>>,
+    /// True if TLS began with one.
+    have_tls: bool,
 }
 
 /// A record in the making.
@@ -60,21 +62,9 @@ pub(super) struct Track {
     circumstances: Arc<Circumstances>,
     mask: Mask,
     lines: Lines,
-    tried: Vec<Tried>,
-    sessions: Vec<Option<Seed>>,
-    has_tls: bool,
-    claimed: VecDeque<Claimed>,
+    servers: Servers,
     mails: Mails,
-    /// The mails of the transaction that began last, and how many began.
-    running: Vec<usize>,
-    transactions: usize,
-    /// The times of the last input, and of the last octets that were sent.
-    last_given: Instant,
-    last_active: Instant,
-    /// When the last call that concerned this record ended, and whether the present one does: the time that this program
-    /// needs for its own work does not count as silence.
-    quiet_since: Instant,
-    is_concerned: bool,
+    pace: Pace,
     /// Why nothing more is recorded.
     is_cut: Option<&'static str>,
 }
@@ -102,17 +92,9 @@ impl Track {
             circumstances,
             mask,
             lines: Lines::new(),
-            tried: Vec::new(),
-            sessions: Vec::new(),
-            has_tls: false,
-            claimed: VecDeque::new(),
+            servers: Servers::default(),
             mails: Mails::default(),
-            running: Vec::new(),
-            transactions: 0,
-            last_given: Instant::default(),
-            last_active: Instant::default(),
-            quiet_since: Instant::default(),
-            is_concerned: false,
+            pace: Pace::default(),
             is_cut: None,
         }
     }
@@ -133,23 +115,23 @@ impl Track {
             cmail_delivery::next_hop::Host::Address(address) => address,
             cmail_delivery::next_hop::Host::Name(_) => self.mask.address(remote.ip()),
         };
-        self.tried.push(tried);
+        self.servers.tried.push(tried);
         self.lines.client(at.call, format!("C+ {}", SocketAddr::new(address, remote.port())));
-        self.last_given = at.now;
-        self.is_concerned = true;
+        self.pace.note_given(at.now);
+        self.pace.note_concern();
     }
 
     pub(super) fn connected(&mut self) {
         if let Some(talk) = &mut self.talk {
             talk.is_made = true;
-            self.sessions.push(None);
-            self.is_concerned = true;
+            self.servers.sessions.push(None);
+            self.pace.note_concern();
         }
     }
 
     /// Notes the seed of the session.
     pub(super) fn seeded(&mut self, seed: &Seed) {
-        if let Some(slot @ None) = self.sessions.last_mut() {
+        if let Some(slot @ None) = self.servers.sessions.last_mut() {
             *slot = Some(seed.clone());
         }
     }
@@ -165,12 +147,12 @@ impl Track {
     }
 
     pub(super) fn starts_tls(&mut self, at: Moment) {
-        self.has_tls = true;
+        self.servers.have_tls = true;
         if let Some(talk) = &mut self.talk {
             talk.is_handshaking = true;
         }
         // Another name may be sent as SNI, but the record is about the candidate.
-        let Some(tried) = self.tried.last() else { return };
+        let Some(tried) = self.servers.tried.last() else { return };
         let line = format!("C^ {}", self.mask.host(&tried.host));
         if self.talk.as_ref().is_some_and(|talk| !talk.is_used) {
             self.lines.hold(at.call, line);
@@ -227,7 +209,7 @@ impl Track {
         // If the connection is closed to make room for others, the deadline is not its own.
         let is_given_up = self.talk.as_ref().is_some_and(|talk| talk.is_given_up);
         if let Some(deadline) = at.deadline.filter(|_| !is_given_up) {
-            let since = self.last_active.max(self.last_given);
+            let since = self.pace.last_sign();
             self.make();
             self.push(at, Given::Line("! stall".to_owned()));
             self.client(at, format!("? {}", span_text(rounded(deadline.saturating_duration_since(since)))));
@@ -253,7 +235,7 @@ impl Track {
         self.cut_if_long();
         let Some(talk) = self.talk.as_mut().filter(|_| self.is_cut.is_none()) else { return };
         talk.received(octets, at.call, &mut self.lines, &mut self.mask);
-        self.last_given = at.now;
+        self.pace.note_given(at.now);
     }
 
     pub(super) fn sent(&mut self, at: Moment, octets: &[u8]) {
@@ -261,48 +243,29 @@ impl Track {
         if !octets.starts_with(b"QUIT") {
             self.leave_idle(at, CLAIM_TIME);
         }
-        self.last_active = at.now;
-        self.is_concerned = true;
+        self.pace.note_sent(at.now);
         let Some(talk) = self.talk.as_mut().filter(|_| self.is_cut.is_none()) else { return };
         if let Told::Mail(path) = talk.sent(octets, at.call, &mut self.lines, &mut self.mask) {
-            let sender = |row: &Row| {
-                let sender = row.sender.as_deref().and_then(|sender| Mailbox::parse(sender).ok());
-                sender.map_or_else(String::new, |sender| sender.as_str().to_owned())
-            };
-            let is_it = |claimed: &Claimed| claimed.rows.first().is_some_and(|row| sender(row) == path);
-            if let Some(position) = self.claimed.iter().position(is_it) {
-                self.begin(position);
-            }
+            self.mails.begin_of_sender(&path);
         }
     }
 
     pub(super) fn sent_data(&mut self, at: Moment, octets: &[u8]) {
         let Some(talk) = self.talk.as_mut().filter(|_| self.is_cut.is_none()) else { return };
-        self.last_active = at.now;
-        self.is_concerned = true;
+        self.pace.note_sent(at.now);
         if let Told::FinalDot(octets) = talk.sent_data(octets, at.call, &mut self.lines) {
-            for &position in &self.running {
-                if let Some(mail) = self.mails.get_mut(position) {
-                    mail.shape.sent_as(octets);
-                }
-            }
+            self.mails.note_size(octets);
         }
     }
 
     /// Notes the mail that the connection has claimed.
     pub(super) fn claimed(&mut self, transactions: &[ClaimedTransaction]) {
-        self.claimed = transactions
-            .iter()
-            .map(|transaction| Claimed {
-                rows: transaction.rows.clone(),
-                shape: Shape::of(&transaction.head, transaction.data_octets),
-            })
-            .collect();
+        self.mails.claim(transactions);
     }
 
     /// Returns whether a mail belongs to this record, or may do so later.
     pub(super) fn knows(&self, id: MailId) -> bool {
-        self.mails.position(id).is_some() || self.claim_of(id).is_some()
+        self.mails.knows(id)
     }
 
     pub(super) fn has_mails(&self) -> bool {
@@ -347,9 +310,7 @@ impl Track {
 
     /// Ends a call.
     pub(super) fn settle(&mut self, now: Instant) {
-        if std::mem::take(&mut self.is_concerned) {
-            self.quiet_since = now;
-        }
+        self.pace.settle(now);
     }
 
     /// Ends the record if mail is undecided: the connection is about to end while others of the pass go on and take over its
@@ -367,7 +328,7 @@ impl Track {
     /// once and does not wait for more: it has said QUIT, and cannot follow any further.
     fn leave_idle(&mut self, at: Moment, least: Duration) {
         let is_idle = self.has_mails() && !self.has_undecided_mails();
-        let silence = at.now.saturating_duration_since(self.quiet_since);
+        let silence = self.pace.silence(at.now);
         if is_idle
             && silence >= least
             && self.is_cut.is_none()
@@ -392,9 +353,9 @@ impl Track {
         let scene = Scene {
             circumstances: &self.circumstances,
             next_hop: &self.next_hop,
-            tried: &self.tried,
-            sessions: &self.sessions,
-            has_tls: self.has_tls,
+            tried: &self.servers.tried,
+            sessions: &self.servers.sessions,
+            has_tls: self.servers.have_tls,
             has_fixed_reads: self.lines.has_fixed_reads,
             mails: self.mails.as_slice(),
         };
@@ -418,40 +379,12 @@ impl Track {
         RecordedMail { sender: None, recipient, wishes: DsnWishes::default(), shape: Shape::default() }
     }
 
-    fn claim_of(&self, id: MailId) -> Option<usize> {
-        self.claimed.iter().position(|claimed| claimed.rows.iter().any(|row| row.id == id))
-    }
-
-    /// Begins a transaction.
-    fn begin(&mut self, position: usize) {
-        let Some(Claimed { rows, shape }) = self.claimed.remove(position) else { return };
-        self.running.clear();
-        self.transactions += 1;
-        let shape = shape.marked(self.transactions);
-        for row in rows {
-            let position = self.mails.position(row.id).unwrap_or_else(|| {
-                // Copied, because the texts of all that was claimed with it share their memory.
-                let copy = |text: &Bytes| Bytes::copy_from_slice(text);
-                let (sender, recipient) = (row.sender.as_ref().map(copy), copy(&row.recipient));
-                let mail = RecordedMail { sender, recipient, wishes: row.wishes, shape };
-                self.mails.push(row.id, mail)
-            });
-            self.running.push(position);
-        }
-    }
-
     /// Notes the verdict on a mail, and returns its number.
     fn decide(&mut self, id: MailId) -> Option<usize> {
         if self.is_cut.is_some() {
             return None;
         }
-        // Some mail gets its verdict before it is offered to the server.
-        if let Some(position) = self.claim_of(id) {
-            self.begin(position);
-        }
-        let position = self.mails.position(id)?;
-        self.mails.decide(position);
-        Some(position + 1)
+        self.mails.decide(id)
     }
 
     fn flush(&mut self, at: Moment) {
@@ -469,7 +402,7 @@ impl Track {
     }
 
     fn client(&mut self, at: Moment, line: String) {
-        self.is_concerned = true;
+        self.pace.note_concern();
         if self.is_cut.is_none() {
             self.lines.client(at.call, line);
         }
@@ -488,7 +421,7 @@ impl Track {
         self.cut_if_long();
         if self.is_cut.is_none() {
             self.lines.give(given);
-            self.last_given = at.now;
+            self.pace.note_given(at.now);
         }
     }
 
@@ -501,8 +434,8 @@ impl Track {
 
     /// Records the silence since the last call, if it is long enough.
     fn pass_silence(&mut self, at: Moment) {
-        let silence = at.now.saturating_duration_since(self.quiet_since);
-        self.is_concerned = true;
+        let silence = self.pace.silence(at.now);
+        self.pace.note_concern();
         if silence >= SILENCE && self.talk.as_ref().is_some_and(|talk| talk.is_made) {
             self.make();
             self.push(at, Given::Line(format!("+ {}s", silence.as_secs())));

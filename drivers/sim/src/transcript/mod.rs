@@ -54,6 +54,7 @@
 //! The daemon records live traffic (the directive `record`) in the same lines, given and observed ones, and masks as
 //! above; addresses are mapped to 192.0.2.0/24 and 2001:db8::/32, domains to `example.*`.
 
+mod observed;
 mod parser;
 mod replay;
 mod scene;

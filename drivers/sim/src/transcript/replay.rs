@@ -11,7 +11,7 @@ use cmail_delivery::system_error::{MachineTrouble, NetworkTrouble, SystemError, 
 use cmail_delivery::time::{Instant, Now, UnixTime};
 use cmail_delivery::{Dispatcher, Mode};
 
-use super::parser::span_text;
+use super::observed::Observed;
 use super::scene::is_name_server;
 use super::{Action, Given, Incident, Transcript, TranscriptError};
 use crate::dialogue::Dialogue;
@@ -54,6 +54,17 @@ struct Current {
     is_tls: bool,
 }
 
+/// What goes wrong next.
+#[derive(Debug, Default)]
+struct Faults {
+    /// The next commit.
+    store: bool,
+    /// Connections that are asked for are refused: the world after a break.
+    refuses: bool,
+    /// The octets that the network takes of the next message.
+    takes: Option<usize>,
+}
+
 /// A replay.
 #[derive(Debug)]
 pub(super) struct Replay<'a> {
@@ -66,13 +77,9 @@ pub(super) struct Replay<'a> {
     dns: Dns,
     current: Option<Current>,
     requests: VecDeque<(RequestId, StoreRequest)>,
-    store_fails: bool,
-    /// Connections that are asked for are refused: the world after a break.
-    refuses: bool,
-    /// The octets that the network takes of the next message.
-    takes: Option<usize>,
+    faults: Faults,
     witness: Witness,
-    observed: Vec<String>,
+    observed: Observed,
 }
 
 impl<'a> Replay<'a> {
@@ -105,7 +112,7 @@ impl<'a> Replay<'a> {
         written: Option<&[Vec<String>]>,
     ) -> Result<Vec<Vec<String>>, TranscriptError> {
         let replay = self;
-        let mut observed = vec![replay.take_observed()];
+        let mut observed = vec![replay.observed.take()];
         let mut pending: Vec<u8> = Vec::new();
         let actions: Vec<(&Given, &Action)> = replay.transcript.actions().collect();
         for (index, (line, action)) in actions.iter().enumerate() {
@@ -119,7 +126,7 @@ impl<'a> Replay<'a> {
                     let is_quiet = written.and_then(|all| all.get(index + 1)).is_some_and(Vec::is_empty);
                     let goes_on = matches!(actions.get(index + 1), Some((_, Action::Octets(_))));
                     // Mail data is shown only at its end.
-                    if !(is_quiet && goes_on && replay.takes.is_none()) {
+                    if !(is_quiet && goes_on && replay.faults.takes.is_none()) {
                         replay.octets(line, &std::mem::take(&mut pending))?;
                     }
                 }
@@ -130,7 +137,7 @@ impl<'a> Replay<'a> {
                 Action::Pass(span) => replay.pass(*span, false),
                 Action::Incident(incident) => replay.incident(line, incident)?,
             }
-            observed.push(replay.take_observed());
+            observed.push(replay.observed.take());
         }
         Ok(observed)
     }
@@ -145,7 +152,7 @@ impl<'a> Replay<'a> {
                 Action::Incident(incident) => replay.incident(line, incident)?,
             }
         }
-        replay.refuses = true;
+        replay.faults.refuses = true;
         replay.lose(CloseReason::Broken(reset("connection reset by peer")));
         replay.pass(Duration::from_secs(7200), false);
         replay.verdict(&format!("when the connection breaks after action {count}"))
@@ -162,11 +169,9 @@ impl<'a> Replay<'a> {
             dns: Dns::new(Dice::new(transcript.scene.seed), false),
             current: None,
             requests: VecDeque::new(),
-            store_fails: false,
-            refuses: false,
-            takes: None,
+            faults: Faults::default(),
             witness: Witness::new(Dialogue::Off),
-            observed: Vec::new(),
+            observed: Observed::default(),
         };
         for id in transcript.scene.ids() {
             replay.see(Fact::Inserted { id, origin: Origin::Submitted });
@@ -203,10 +208,6 @@ impl<'a> Replay<'a> {
                 violation: crate::swarm::describe(violation),
             }),
         }
-    }
-
-    fn take_observed(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.observed)
     }
 
     fn see(&mut self, fact: Fact<'_>) {
@@ -257,11 +258,11 @@ impl<'a> Replay<'a> {
                 }
                 self.see(Fact::Connecting { link, remote, purpose });
                 self.observed.push(format!("C+ {remote}"));
-                if self.refuses {
+                if self.faults.refuses {
                     self.see(Fact::Gone { link, parting: Parting::Refused });
                     return self.fail_connection(connection, "connection refused");
                 }
-                self.takes = None;
+                self.faults.takes = None;
                 let talk = Talk::new();
                 self.current =
                     Some(Current { link, talk, is_made: false, is_handshaking: false, is_tls: false });
@@ -345,7 +346,7 @@ impl<'a> Replay<'a> {
     /// Returns how many octets the network takes now.
     fn transmit_limit(&self) -> usize {
         let sent = self.current.as_ref().and_then(|current| current.talk.data_octets());
-        match (self.takes, sent) {
+        match (self.faults.takes, sent) {
             (Some(takes), Some(sent)) => takes.saturating_sub(sent).min(TRANSMIT_LIMIT),
             (None, _) | (_, None) => TRANSMIT_LIMIT,
         }
@@ -369,27 +370,17 @@ impl<'a> Replay<'a> {
 
     fn commit(&mut self, commit: &Commit) -> Result<StoreReply, StoreError> {
         // What connections send next is not what fails.
-        if !commit.has_no_verdict() && std::mem::take(&mut self.store_fails) {
+        if !commit.has_no_verdict() && std::mem::take(&mut self.faults.store) {
             self.observed.push("= the database is locked".into());
             return Err(StoreError { trouble: StoreTrouble::Busy, text: "database is locked".into() });
         }
         let bounces = compose_bounces(commit);
         self.see(Fact::Committing { commit, bounces: &bounces });
-        self.observed.extend(commit.delivered.iter().map(|mail| format!("= {} deleted", mail.id)));
-        for failed in &commit.failed {
-            let kind = if failed.attempt.is_fatal() { "failed" } else { "deferred" };
-            self.observed.push(format!("= {} {kind} \"{}\"", failed.id, failed.text().escape_debug()));
-        }
-        for replacement in &commit.replaced {
-            let kind = if replacement.bounce.is_some() { "bounced" } else { "dropped" };
-            self.observed.extend(replacement.originals.iter().map(|id| format!("= {id} {kind}")));
-        }
+        self.observed.note_commit(commit);
         let reply = self.outbox.answer(StoreRequest::Commit(commit.clone()))?;
         if let StoreReply::Committed(committed) = &reply {
             for (id, origin) in inserted(&commit.replaced, committed) {
-                if let Origin::ReportOf(original) = origin {
-                    self.observed.push(format!("= {id} tells that {original} was delivered"));
-                }
+                self.observed.note_inserted(id, origin);
                 self.see(Fact::Inserted { id, origin });
             }
         }
@@ -495,7 +486,7 @@ impl<'a> Replay<'a> {
                 self.lose(CloseReason::Broken(reset(words)));
             }
             Incident::Takes(octets) => {
-                self.takes = Some(*octets);
+                self.faults.takes = Some(*octets);
                 if let Some(link) = self.current.as_ref().map(|current| current.link) {
                     self.transmit(link.id);
                     self.settle();
@@ -503,7 +494,7 @@ impl<'a> Replay<'a> {
             }
             Incident::Stall => self.pass(PATIENCE, true),
             Incident::Yield => self.give_up(line)?,
-            Incident::StoreFails => self.store_fails = true,
+            Incident::StoreFails => self.faults.store = true,
             Incident::Crash => self.crash(),
             Incident::Drain => {
                 self.see(Fact::Draining);
@@ -589,11 +580,7 @@ impl<'a> Replay<'a> {
                 dispatcher.handle_timeout(self.now);
             }
             self.settle();
-            // Most deadlines change nothing, and are not shown.
-            if self.observed.len() > before {
-                let passed = self.now.monotonic.saturating_duration_since(begin);
-                self.observed.insert(before, format!("? {}", span_text(passed)));
-            }
+            self.observed.note_time(before, self.now.monotonic.saturating_duration_since(begin));
         }
         if !until_closed {
             self.advance(end);
