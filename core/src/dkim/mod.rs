@@ -20,7 +20,7 @@ use core::fmt;
 
 use thiserror::Error;
 
-pub use self::author::author_domain;
+pub use self::author::{AUTHORS_LIMIT, author_domain};
 pub use self::draft::{Draft, HEADER_LIMIT_OCTETS, author};
 pub use self::field::{Signature, UnsignedField};
 use crate::address::{Domain, MailDomain, Mailbox};
