@@ -35,7 +35,7 @@ use thiserror::Error;
 pub use self::replacement::{BounceOrder, NewBounce, Replacement};
 use crate::attempt::{Acceptance, Attempt, AttemptFacts, Failure};
 use crate::delay_warning::DelayWarnings;
-use crate::dkim::{SignMark, Signing, UnsignedField};
+use crate::dkim::{SignMark, Signing, Unsigned, UnsignedField};
 use crate::dsn::{DsnWishes, MessageWishes};
 use crate::failure_pattern::LastFailure;
 use crate::flight::{FlightMark, FoundFlight, Uncertain};
@@ -433,7 +433,9 @@ pub struct Committed {
 impl Claimed {
     /// Returns whether some of it is to be signed.
     pub fn is_to_be_signed(&self) -> bool {
-        self.transactions.iter().any(|transaction| !transaction.to_sign.is_empty())
+        self.transactions
+            .iter()
+            .any(|transaction| transaction.to_sign.as_ref().is_ok_and(|fields| !fields.is_empty()))
     }
 
     /// Returns the mail that it lays hold of.
@@ -493,8 +495,8 @@ pub struct ClaimedTransaction {
     pub data_octets: u64,
     /// The message, or its first [`DATA_CHUNK_OCTETS`] if it is longer.
     pub head: Bytes,
-    /// The fields of its signatures; none if it is not signed.
-    pub to_sign: Vec<UnsignedField>,
+    /// The fields of its signatures; none if it was not to be signed, and the reason if it leaves unsigned all the same.
+    pub to_sign: Result<Vec<UnsignedField>, Unsigned>,
 }
 
 /// A row that was claimed together with others, and is returned.

@@ -41,6 +41,7 @@ pub use self::inspect::{
 };
 use self::requests::{Asked, wrong_kind};
 use self::run::Progress;
+use self::signing::NotSigned;
 pub use self::survey::{Survey, SurveyRow};
 use crate::dkim::SignTrouble;
 use crate::event::Level;
@@ -326,6 +327,7 @@ impl Dispatcher {
             }
             (Asked::Claim(claim), Ok(StoreReply::Claimed(answer))) => {
                 books.store.requests.succeeded();
+                books.note_unsigned(&answer.transactions);
                 if answer.is_to_be_signed() {
                     return books.sign(claim.clone(), answer);
                 }
@@ -382,7 +384,8 @@ impl Dispatcher {
             Asked::Claim(claim) => deliveries.claim_failed(books, &claim, &error),
             // Nobody but the database answers so, and it was not asked.
             Asked::Sign(claim, answer) => {
-                let signed = answer.transactions.iter().map(|_| Err(SignTrouble::NoAnswer)).collect();
+                let unsigned = |_| Err(NotSigned::Trouble(SignTrouble::NoAnswer));
+                let signed = answer.transactions.iter().map(unsigned).collect();
                 books.store.held.begin(answer.rows(), books.now.wall);
                 deliveries.claimed(books, &claim, answer, signed);
             }

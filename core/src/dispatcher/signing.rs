@@ -2,6 +2,7 @@
 //!
 //! The claim stays open meanwhile: to its delivery it is as if the database took longer.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -12,15 +13,24 @@ use super::books::Books;
 use super::deliveries::Claim;
 use super::requests::Asked;
 use crate::attempt::Failure;
-use crate::dkim::{SignMark, SignTrouble, Signature, Signing};
+use crate::dkim::{KeyId, SignMark, SignTrouble, Signature, Signing, Unsigned};
 use crate::event::Level;
 use crate::io::Output;
-use crate::outbox::{Claimed, ClaimedTransaction, MailId, RequestId};
-use crate::queue::HopId;
+use crate::outbox::{Claimed, ClaimedTransaction, RequestId};
+use crate::queue::{HopId, QueueState};
 use crate::shown::ShownAddress;
 
 /// The header fields that go before each transaction of a claim, in their order.
-pub(super) type Signed = Vec<Result<Bytes, SignTrouble>>;
+pub(super) type Signed = Vec<Result<Bytes, NotSigned>>;
+
+/// Why a transaction that is to be signed has no signatures.
+#[derive(Debug)]
+pub(super) enum NotSigned {
+    /// The keys were replaced while it was claimed. It is claimed anew, for the present ones.
+    Outdated,
+    /// It has failed.
+    Trouble(SignTrouble),
+}
 
 impl Books {
     /// Returns how the mail of a claim is signed, if any may be.
@@ -31,13 +41,26 @@ impl Books {
 
     /// Has the mail of a claim signed.
     pub(super) fn sign(&mut self, claim: Claim, answer: Claimed) {
-        let fields = answer.transactions.iter().flat_map(|transaction| &transaction.to_sign);
+        let fields = answer.transactions.iter().flat_map(|transaction| &transaction.to_sign).flatten();
         let digests = fields.map(|field| (field.key, field.digest)).collect();
         let id = self.store.requests.open(Asked::Sign(claim, answer));
         self.output(Output::Sign(id, digests));
     }
 
-    /// Makes the header fields of the signatures of some transactions. Mail of our own goes without where that fails.
+    /// Tells which mail of a claim leaves unsigned that was to be signed. Of mail that nobody has marked only what has a key is told.
+    pub(super) fn note_unsigned(&mut self, transactions: &[ClaimedTransaction]) {
+        for ClaimedTransaction { rows, to_sign, .. } in transactions {
+            let (Some(first), Err(why)) = (rows.first(), to_sign) else { continue };
+            let level = match (first.wishes.message.sign, why) {
+                (SignMark::Wanted | SignMark::IfPossible, _) => Level::Info,
+                (SignMark::Unmarked, Unsigned::NoKey(_)) => continue,
+                (SignMark::Unmarked, _) => Level::Debug,
+            };
+            self.note(level, format!("mail {} leaves without a signature (DKIM): {why}", first.id));
+        }
+    }
+
+    /// Makes the header fields of the signatures of some transactions.
     fn signed_fields(
         &mut self,
         transactions: &mut [ClaimedTransaction],
@@ -45,42 +68,52 @@ impl Books {
     ) -> Signed {
         let mut signatures = signatures.into_iter();
         let mut signed = Signed::with_capacity(transactions.len());
-        for transaction in transactions {
-            let mut text = String::new();
-            let mut trouble = None;
-            for field in core::mem::take(&mut transaction.to_sign) {
+        for ClaimedTransaction { rows, to_sign, .. } in transactions {
+            let (mut text, mut not_signed) = (String::new(), None);
+            for field in core::mem::replace(to_sign, Ok(Vec::new())).into_iter().flatten() {
                 match signatures.next().unwrap_or(Err(SignTrouble::NoAnswer)) {
                     Ok(signature) => text.push_str(&field.signed(&signature)),
-                    Err(error) => trouble = Some(error),
+                    Err(SignTrouble::NoKey) if !self.has_key(field.key) => {
+                        not_signed = Some(NotSigned::Outdated);
+                    }
+                    Err(trouble) if not_signed.is_none() => not_signed = Some(NotSigned::Trouble(trouble)),
+                    Err(_) => {}
                 }
             }
-            let first = transaction.rows.first();
-            let is_our_own = first.is_some_and(|row| row.wishes.message.sign == SignMark::IfPossible);
-            signed.push(match trouble {
-                None => Ok(text.into_bytes().into()),
-                Some(trouble) if is_our_own => {
-                    let id = first.map_or(MailId(0), |row| row.id);
-                    self.note(
-                        Level::Warning,
-                        alloc::format!(
-                            "mail {id}, which tells a sender of other mail, leaves unsigned: {trouble}"
-                        ),
-                    );
-                    Ok(Bytes::new())
-                }
-                Some(trouble) => Err(trouble),
-            });
+            if let Some(NotSigned::Trouble(trouble)) = &not_signed
+                && let Some(row) = rows.first()
+                && row.wishes.message.sign == SignMark::IfPossible
+            {
+                self.note(
+                    Level::Warning,
+                    format!(
+                        "mail {}, which tells a sender of other mail, leaves without a signature: {trouble}",
+                        row.id
+                    ),
+                );
+                not_signed = None;
+            }
+            signed.push(not_signed.map_or_else(|| Ok(text.into_bytes().into()), Err));
         }
         signed
     }
 
+    fn has_key(&self, id: KeyId) -> bool {
+        self.config.settings.signing.keys.iter().any(|key| key.id == id)
+    }
+
+    /// Has mail claimed anew that was to be signed with keys of before, and records that other mail could not be signed.
+    pub(super) fn take_back_unsigned(&mut self, hop: HopId, transaction: ClaimedTransaction, why: NotSigned) {
+        match why {
+            NotSigned::Outdated => {
+                transaction.rows.iter().for_each(|row| self.requeue(row.id, QueueState::Ready));
+            }
+            NotSigned::Trouble(trouble) => self.fail_unsigned(hop, transaction, &trouble),
+        }
+    }
+
     /// Records that mail could not be signed, unless it has changed.
-    pub(super) fn fail_unsigned(
-        &mut self,
-        hop: HopId,
-        transaction: ClaimedTransaction,
-        trouble: &SignTrouble,
-    ) {
+    fn fail_unsigned(&mut self, hop: HopId, transaction: ClaimedTransaction, trouble: &SignTrouble) {
         for row in transaction.rows {
             let is_as_claimed = self
                 .envelope_of(&row)

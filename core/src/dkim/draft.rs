@@ -7,11 +7,11 @@ use super::body_hash::BodyHash;
 use super::field::UnsignedField;
 use super::header::Header;
 use super::wire_lines::{Part, WireLines};
-use super::{Signing, SigningKey};
+use super::{Digest, Signing, SigningKey, Unsigned};
 use crate::address::Domain;
 
 /// Longest header section that is signed, in octets. Who has written a message with a longer one is not found out.
-pub const HEADER_LIMIT_OCTETS: usize = 1024 * 1024;
+pub const HEADER_LIMIT_OCTETS: usize = 256 * 1024;
 
 /// Returns the domain of the author of a message: see [`author_domain`](super::author_domain).
 pub fn author(message: &[u8]) -> Option<Domain> {
@@ -21,18 +21,26 @@ pub fn author(message: &[u8]) -> Option<Domain> {
             break;
         }
     }
-    if octets.len() > HEADER_LIMIT_OCTETS {
-        return None;
-    }
-    Header::parse(&octets)?.author()
+    Header::parse(&octets).ok()?.author().ok()
 }
 
 /// The signatures of one message. It is fed with the stored octets of the message, in pieces of any size.
 #[derive(Debug)]
 pub struct Draft {
     signing: Signing,
+    /// The digest of the body, if it is known already.
+    body: Option<Digest>,
     lines: WireLines,
     stage: Stage,
+}
+
+/// The signatures of a message, which are to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drafted {
+    /// Their fields: at least one.
+    pub fields: Vec<UnsignedField>,
+    /// The digest of the body, by which the same message can be drafted without its body.
+    pub body: Digest,
 }
 
 #[derive(Debug)]
@@ -49,17 +57,22 @@ enum Stage {
         fields: Vec<u8>,
         hash: BodyHash,
     },
-    /// Nothing is signed.
-    Unsigned,
+    Unsigned(Unsigned),
 }
 
 impl Draft {
-    pub(super) fn new(signing: Signing) -> Self {
+    pub(super) fn new(signing: Signing, body: Option<Digest>) -> Self {
         let stage = Stage::Header { octets: Vec::new(), has_text: false };
-        Self { signing, lines: WireLines::default(), stage }
+        Self { signing, body, lines: WireLines::default(), stage }
     }
 
-    /// Adds the next octets of the message. Breaks if the message is not signed, so that the rest of it need not be read.
+    /// Returns how it signs.
+    pub fn signing(&self) -> &Signing {
+        &self.signing
+    }
+
+    /// Adds the next octets of the message. Breaks if the rest of it need not be read, because the message is not signed, or because the
+    /// digest of its body is known.
     pub fn add(&mut self, octets: &[u8]) -> ControlFlow<()> {
         let mut rest = octets;
         while let Some(part) = self.lines.next(&mut rest) {
@@ -69,43 +82,68 @@ impl Draft {
                     hash.add(&part);
                     false
                 }
-                Stage::Unsigned => return ControlFlow::Break(()),
+                Stage::Unsigned(_) => break,
             };
             if is_header_over {
                 self.end_header();
+                if self.needs_no_more() {
+                    break;
+                }
             }
         }
-        if matches!(self.stage, Stage::Unsigned) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if self.needs_no_more() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
-    /// Returns the fields to sign, after the whole message; none if it is not signed.
-    pub fn finish(mut self) -> Vec<UnsignedField> {
+    fn needs_no_more(&self) -> bool {
+        match self.stage {
+            Stage::Header { .. } => false,
+            Stage::Body { .. } => self.body.is_some(),
+            Stage::Unsigned(_) => true,
+        }
+    }
+
+    /// Returns the signatures to be made, after the whole message or after a break; or why there are none.
+    pub fn finish(mut self) -> Result<Drafted, Unsigned> {
         if let Stage::Header { octets, has_text } = &mut self.stage {
             if *has_text {
                 octets.extend_from_slice(b"\r\n");
             }
             self.end_header();
         }
-        let Stage::Body { keys, names, fields, hash } = self.stage else { return Vec::new() };
-        let (body, now) = (hash.finish(), self.signing.now);
-        keys.iter().map(|key| UnsignedField::new(key, now, &names, &fields, &body)).collect()
+        let (keys, names, fields, hash) = match self.stage {
+            Stage::Body { keys, names, fields, hash } => (keys, names, fields, hash),
+            Stage::Unsigned(why) => return Err(why),
+            // It was ended above.
+            Stage::Header { .. } => return Err(Unsigned::MalformedHeader),
+        };
+        let body = self.body.unwrap_or_else(|| hash.finish());
+        let now = self.signing.now;
+        let fields = keys.iter().map(|key| UnsignedField::new(key, now, &names, &fields, &body)).collect();
+        Ok(Drafted { fields, body })
     }
 
     /// Decides by the whole header section whether the message is signed.
     fn end_header(&mut self) {
-        let Stage::Header { octets, .. } = core::mem::replace(&mut self.stage, Stage::Unsigned) else {
-            return;
+        let octets = match &mut self.stage {
+            Stage::Header { octets, .. } => core::mem::take(octets),
+            Stage::Body { .. } | Stage::Unsigned(_) => return,
         };
-        if octets.len() > HEADER_LIMIT_OCTETS {
-            return;
-        }
-        let Some(header) = Header::parse(&octets) else { return };
-        let Some(author) = header.author() else { return };
+        self.stage = self.signed_part(&octets).unwrap_or_else(Stage::Unsigned);
+    }
+
+    /// Returns what of a header section is signed.
+    fn signed_part(&self, octets: &[u8]) -> Result<Stage, Unsigned> {
+        let header = Header::parse(octets)?;
+        let author = header.author()?;
         let keys: Vec<SigningKey> = self.signing.rules.keys_of(&author).cloned().collect();
-        if !keys.is_empty() && !header.is_signed_by(&author) {
-            let (names, fields) = header.signed();
-            self.stage = Stage::Body { keys, names, fields, hash: BodyHash::default() };
+        if keys.is_empty() {
+            return Err(Unsigned::NoKey(author));
         }
+        if header.is_signed_by(&author) {
+            return Err(Unsigned::AlreadySigned(author));
+        }
+        let (names, fields) = header.signed()?;
+        Ok(Stage::Body { keys, names, fields, hash: BodyHash::default() })
     }
 }
 

@@ -4,7 +4,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::author::author_domain;
+use super::draft::HEADER_LIMIT_OCTETS;
 use super::field::tag;
+use super::{FIELDS_LIMIT, Unsigned};
 use crate::address::Domain;
 
 /// Fields that are signed once more than they are there (RFC 6376 section 8.15): nobody can add another one that is shown instead.
@@ -47,32 +49,29 @@ struct Field<'a> {
 }
 
 impl<'a> Header<'a> {
-    /// Parses a header section; `None` if it has anything else than fields, since receivers disagree on where it ends then.
-    pub(super) fn parse(octets: &'a [u8]) -> Option<Self> {
+    /// Parses a header section. It must have nothing but fields, since receivers disagree on where it ends otherwise.
+    pub(super) fn parse(octets: &'a [u8]) -> Result<Self, Unsigned> {
+        if octets.len() > HEADER_LIMIT_OCTETS {
+            return Err(Unsigned::LongHeader);
+        }
         let mut fields = Vec::new();
         let mut rest = octets;
         while !rest.is_empty() {
             let (field, behind) = rest.split_at_checked(end_of_field(rest)).unwrap_or((rest, &[]));
             rest = behind;
-            let colon = memchr::memchr(b':', field)?;
-            let (name, value) = field.split_at_checked(colon)?;
-            // Blanks before the colon, as old programs wrote them, are no part of a field to many verifiers.
-            let name = core::str::from_utf8(name).ok()?;
-            if name.is_empty() || !name.bytes().all(|octet| octet.is_ascii_graphic()) {
-                return None;
-            }
-            let value = value.get(1..).unwrap_or_default();
-            let value = value.strip_suffix(b"\r\n").unwrap_or(value);
-            fields.push(Field { name: name.to_ascii_lowercase(), value });
+            fields.push(Field::parse(field).ok_or(Unsigned::MalformedHeader)?);
         }
-        Some(Self { fields })
+        Ok(Self { fields })
     }
 
     /// Returns the domain of the author: of all addresses of the only From.
-    pub(super) fn author(&self) -> Option<Domain> {
+    pub(super) fn author(&self) -> Result<Domain, Unsigned> {
         let mut from = self.named("from");
-        let only = from.next()?;
-        if from.next().is_some() { None } else { author_domain(only.value) }
+        match (from.next(), from.next()) {
+            (Some(only), None) => author_domain(only.value).ok_or(Unsigned::UnclearAuthor),
+            (None, _) => Err(Unsigned::NoAuthor),
+            (Some(_), Some(_)) => Err(Unsigned::SeveralAuthors),
+        }
     }
 
     /// Returns whether there is a signature of a domain.
@@ -85,7 +84,7 @@ impl<'a> Header<'a> {
     }
 
     /// Returns what is signed: the names for `h=`, and the canonicalized fields.
-    pub(super) fn signed(&self) -> (Vec<&'static str>, Vec<u8>) {
+    pub(super) fn signed(&self) -> Result<(Vec<&'static str>, Vec<u8>), Unsigned> {
         let (mut names, mut octets) = (Vec::new(), Vec::new());
         let lists = [(&GUARDED[..], true), (&GUARDED_IF_PRESENT[..], false)];
         let listed =
@@ -102,11 +101,25 @@ impl<'a> Header<'a> {
                 names.push(name);
             }
         }
-        (names, octets)
+        if names.len() > FIELDS_LIMIT { Err(Unsigned::ManyFields) } else { Ok((names, octets)) }
     }
 
     fn named(&self, name: &str) -> impl DoubleEndedIterator<Item = &Field<'a>> {
         self.fields.iter().filter(move |field| field.name == name)
+    }
+}
+
+impl<'a> Field<'a> {
+    fn parse(octets: &'a [u8]) -> Option<Self> {
+        let (name, value) = octets.split_at_checked(memchr::memchr(b':', octets)?)?;
+        // Blanks before the colon, as old programs wrote them, are no part of a field to many verifiers.
+        let name = core::str::from_utf8(name).ok()?;
+        if name.is_empty() || !name.bytes().all(|octet| octet.is_ascii_graphic()) {
+            return None;
+        }
+        let value = value.get(1..).unwrap_or_default();
+        let value = value.strip_suffix(b"\r\n").unwrap_or(value);
+        Some(Self { name: name.to_ascii_lowercase(), value })
     }
 }
 

@@ -21,11 +21,15 @@ use core::fmt;
 use thiserror::Error;
 
 pub use self::author::{AUTHORS_LIMIT, author_domain};
-pub use self::draft::{Draft, HEADER_LIMIT_OCTETS, author};
+pub use self::draft::{Draft, Drafted, HEADER_LIMIT_OCTETS, author};
 pub use self::field::{Signature, UnsignedField};
 use crate::address::{Domain, MailDomain, Mailbox};
 use crate::outbox::Row;
 use crate::time::UnixTime;
+
+/// Most names of fields that a signature lists. They wait with it until it is made, each for at most 26 octets; mail that people
+/// write has a few dozen.
+pub const FIELDS_LIMIT: usize = 200;
 
 /// Identifies a private key of the executor. An id is never given to another key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -138,10 +142,39 @@ pub struct Signing {
 }
 
 impl Signing {
-    /// Returns the draft of the signatures of a mail, if it may be signed.
-    pub fn draft(&self, row: &Row) -> Option<Draft> {
-        self.rules.covers(row.wishes.message.sign).then(|| Draft::new(self.clone()))
+    /// Returns the draft of the signatures of a mail, if it may be signed. `body` is the digest of its body, if that is known.
+    pub fn draft(&self, row: &Row, body: Option<Digest>) -> Option<Draft> {
+        self.rules.covers(row.wishes.message.sign).then(|| Draft::new(self.clone(), body))
     }
+}
+
+/// Why a message is not signed that may be. That is no failure: it leaves as it is.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Unsigned {
+    /// Nobody can say what belongs to its header section.
+    #[error("its header section has something else than fields")]
+    MalformedHeader,
+    /// Beyond [`HEADER_LIMIT_OCTETS`].
+    #[error("its header section is longer than {HEADER_LIMIT_OCTETS} octets")]
+    LongHeader,
+    /// Beyond [`FIELDS_LIMIT`].
+    #[error("a signature would list more than {FIELDS_LIMIT} of its header fields")]
+    ManyFields,
+    /// It does not say who has written it.
+    #[error("it has no From:")]
+    NoAuthor,
+    /// It says so more than once.
+    #[error("it has several From:")]
+    SeveralAuthors,
+    /// See [`author_domain`].
+    #[error("its From: can be read in several ways, or names authors of several domains")]
+    UnclearAuthor,
+    /// The keys are of other domains than that of its author.
+    #[error("there is no key of the domain {0} of its author")]
+    NoKey(Domain),
+    /// Somebody has signed it in the name of its author.
+    #[error("it has a signature of the domain {0} of its author already")]
+    AlreadySigned(Domain),
 }
 
 /// Why something could not be signed.

@@ -1,3 +1,4 @@
+use alloc::borrow::ToOwned as _;
 use alloc::format;
 use alloc::string::{String, ToString as _};
 use alloc::sync::Arc;
@@ -28,15 +29,20 @@ fn signing() -> Signing {
     Signing { rules: Arc::new(rules), now: UnixTime(1_700_000_000) }
 }
 
-/// Returns the fields of a message that is read in pieces of this many octets.
-fn drafted(message: &[u8], piece: usize) -> Vec<UnsignedField> {
-    let mut draft = Draft::new(signing());
+/// Returns what is drafted of a message that is read in pieces of this many octets.
+fn draft(message: &[u8], piece: usize, body: Option<Digest>) -> Result<Drafted, Unsigned> {
+    let mut draft = Draft::new(signing(), body);
     for piece in message.chunks(piece.max(1)) {
         if draft.add(piece).is_break() {
-            return Vec::new();
+            break;
         }
     }
     draft.finish()
+}
+
+/// Returns the fields of its signatures.
+fn drafted(message: &[u8], piece: usize) -> Vec<UnsignedField> {
+    draft(message, piece, None).map_or(Vec::new(), |drafted| drafted.fields)
 }
 
 /// Returns the message as it goes over the wire, without doubled dots and the final one.
@@ -150,8 +156,11 @@ fn relaxed(field: &[u8]) -> Vec<u8> {
 fn assert_signed(message: &[u8]) {
     let fields = drafted(message, message.len());
     assert_eq!(fields.len(), 2, "{}", message.escape_ascii());
+    let body = draft(message, message.len(), None).unwrap().body;
     for piece in [1, 2, 3, 7] {
         assert_eq!(drafted(message, piece), fields, "{}", message.escape_ascii());
+        let again = draft(message, piece, Some(body)).unwrap();
+        assert_eq!((&again.fields, again.body), (&fields, body), "{}", message.escape_ascii());
     }
     for field in fields {
         let (key, digest) = (field.key, field.digest);
@@ -205,27 +214,50 @@ fn the_body_of_the_rfc_is_canonicalized_as_it_says() {
 }
 
 #[test]
-fn mail_is_left_alone_that_has_no_one_author_of_a_domain_with_a_key() {
-    for message in [
-        "",
-        "\n",
-        "hello",
-        "\nFrom: a@example.org\n\nin the body",
-        "Subject: none\n\nx",
-        "From: a@example.com\n\nx",
-        "From: a@sub.example.org\n\nx",
-        "From: a@example.org\nFrom: b@example.org\n\nx",
-        "From: a@example.org, b@example.net\n\nx",
-        "From: a@example.org\nno field\n\nx",
-        "From: a@example.org\nSubject : blank before the colon\n\nx",
-        " From: a@example.org\n\nx",
-        "From b Mon Jan  1 00:00:00 2024\nFrom: a@example.org\n\nx",
-        "From: a@example.org\nDKIM-Signature: v=1;\n d = Example.ORG;s=x;b=\n\nx",
+fn mail_is_left_alone_that_has_no_one_author_of_a_domain_with_a_key_and_the_reason_is_said() {
+    let domain = |text| Domain::parse(text).unwrap();
+    for (message, why) in [
+        ("", Unsigned::NoAuthor),
+        ("\n", Unsigned::NoAuthor),
+        ("hello", Unsigned::MalformedHeader),
+        ("\nFrom: a@example.org\n\nin the body", Unsigned::NoAuthor),
+        ("Subject: none\n\nx", Unsigned::NoAuthor),
+        ("From: a@example.com\n\nx", Unsigned::NoKey(domain("example.com"))),
+        ("From: a@sub.example.org\n\nx", Unsigned::NoKey(domain("sub.example.org"))),
+        ("From: a@example.org\nFrom: b@example.org\n\nx", Unsigned::SeveralAuthors),
+        ("From: a@example.org, b@example.net\n\nx", Unsigned::UnclearAuthor),
+        ("From: a@example.org\nno field\n\nx", Unsigned::MalformedHeader),
+        ("From: a@example.org\nSubject : blank before the colon\n\nx", Unsigned::MalformedHeader),
+        (" From: a@example.org\n\nx", Unsigned::MalformedHeader),
+        ("From b Mon Jan  1 00:00:00 2024\nFrom: a@example.org\n\nx", Unsigned::MalformedHeader),
+        (
+            "From: a@example.org\nDKIM-Signature: v=1;\n d = Example.ORG;s=x;b=\n\nx",
+            Unsigned::AlreadySigned(domain("example.org")),
+        ),
     ] {
-        assert_eq!(drafted(message.as_bytes(), 5), [], "{message}");
+        assert_eq!(draft(message.as_bytes(), 5, None), Err(why), "{message}");
     }
     let long = format!("From: a@example.org\nX: {}\n\nx", "y".repeat(HEADER_LIMIT_OCTETS));
-    assert_eq!(drafted(long.as_bytes(), 4096), []);
+    for long in [&long[..], &long[..HEADER_LIMIT_OCTETS + 1]] {
+        assert_eq!(draft(long.as_bytes(), 4096, None), Err(Unsigned::LongHeader));
+        assert_eq!(author(long.as_bytes()), None);
+    }
+}
+
+#[test]
+fn mail_with_very_many_fields_is_left_alone_and_what_waits_for_a_signature_stays_small() {
+    // Eight names are always listed, and those of From: and To: once more.
+    let message = |count| format!("From: a@example.org\n{}\nx", "To:\n".repeat(count));
+    let longest =
+        "From: a@example.org\n".to_owned() + &"Content-Transfer-Encoding:\n".repeat(FIELDS_LIMIT - 9);
+    assert_signed(message(FIELDS_LIMIT - 9).as_bytes());
+    assert_signed(longest.as_bytes());
+    for field in drafted(longest.as_bytes(), 100) {
+        assert!(field.signed(&[0; 512]).len() < 8 * 1024);
+    }
+    for count in [FIELDS_LIMIT - 8, 10_000] {
+        assert_eq!(draft(message(count).as_bytes(), 100, None), Err(Unsigned::ManyFields));
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::{Flaw, Mail, MemoryOutbox, Stored, contents, is_same_message, named};
 use crate::bounce::needed_octets;
-use crate::dkim::{SignMark, Signing, UnsignedField};
+use crate::dkim::{SignMark, Signing, Unsigned, UnsignedField};
 use crate::dsn::{EnvelopeId, MessageWishes, ReturnExtent};
 use crate::outbox::{
     Claimed, ClaimedTransaction, Cursor, DATA_CHUNK_OCTETS, FailedMail, FailedMessage, LeftOver, MailId,
@@ -158,12 +158,13 @@ impl MemoryOutbox {
     }
 }
 
-/// Returns the fields of the signatures of a message.
-fn to_sign(signing: Option<&Signing>, rows: &[Row], data: &[u8]) -> Vec<UnsignedField> {
-    let draft = signing.zip(rows.first()).and_then(|(signing, row)| signing.draft(row));
-    draft.map_or(Vec::new(), |mut draft| match draft.add(data) {
-        ControlFlow::Continue(()) => draft.finish(),
-        ControlFlow::Break(()) => Vec::new(),
+/// Returns the fields of the signatures of a message, or why it has none that may have some.
+fn to_sign(signing: Option<&Signing>, rows: &[Row], data: &[u8]) -> Result<Vec<UnsignedField>, Unsigned> {
+    let draft = signing.zip(rows.first()).and_then(|(signing, row)| signing.draft(row, None));
+    draft.map_or(Ok(Vec::new()), |mut draft| {
+        // All of it is there, so it need not stop.
+        let (ControlFlow::Continue(()) | ControlFlow::Break(())) = draft.add(data);
+        draft.finish().map(|drafted| drafted.fields)
     })
 }
 

@@ -173,11 +173,11 @@ impl Deliveries {
             return;
         }
         let mut work = Vec::with_capacity(transactions.len());
-        let unsigned = core::iter::repeat(Ok(Bytes::new()));
+        let unsigned = core::iter::repeat_with(|| Ok(Bytes::new()));
         for (transaction, signed) in transactions.into_iter().zip(signed.into_iter().chain(unsigned)) {
             match signed {
                 Ok(signatures) => work.extend(books.prepare(hop, transaction, signatures)),
-                Err(trouble) => books.fail_unsigned(hop, transaction, &trouble),
+                Err(why) => books.take_back_unsigned(hop, transaction, why),
             }
         }
         if let Some(AtWork { delivery, connections, .. }) = self.destinations.work_on(hop) {

@@ -6,18 +6,40 @@ use crate::settings::Settings;
 use crate::time::Duration;
 
 const KEY: KeyId = KeyId(7);
+const SECOND_KEY: KeyId = KeyId(8);
+
+/// A key of origin.example.
+fn key(id: KeyId) -> SigningKey {
+    let domain = |text: &str| Domain::parse(text).unwrap();
+    let (domain, selector) = (domain("origin.example"), domain("s"));
+    SigningKey { id, domain, selector, algorithm: Algorithm::Ed25519Sha256 }
+}
 
 /// A world whose mail of authors of origin.example may be signed.
 fn world(mail: SignedMail) -> World {
-    let domain = |text: &str| Domain::parse(text).unwrap();
-    let (domain, selector, algorithm) = (domain("origin.example"), domain("s"), Algorithm::Ed25519Sha256);
-    let rules = SigningRules { keys: vec![SigningKey { id: KEY, domain, selector, algorithm }], mail };
+    let rules = SigningRules { keys: vec![key(KEY)], mail };
     let mut settings = Settings { signing: rules.into(), ..settings() };
     settings.bounces.from = "postmaster@origin.example".into();
     let mut world = World::with(settings, Mode::Daemon);
     world.domain("example.org", "192.0.2.1").usual = Behaviour::on("EHLO", "250-mx\r\n250 SIZE");
     world.domain("origin.example", "192.0.2.2");
     world
+}
+
+/// Gives the world other keys.
+fn turn_to(world: &mut World, keys: &[KeyId]) {
+    let mut settings = world.dispatcher.books.config.settings.clone();
+    let keys = keys.iter().copied().map(key).collect();
+    settings.signing = SigningRules { keys, ..(*settings.signing).clone() }.into();
+    world.input(Input::Settings(Box::new(settings)));
+}
+
+fn tired() -> SignTrouble {
+    SignTrouble::Failed("the key is tired".into())
+}
+
+fn notes(world: &World, text: &str) -> usize {
+    world.events.iter().filter(|event| event.to_string().contains(text)).count()
 }
 
 fn mail(world: &mut World, text: &str, sign: SignMark) -> i64 {
@@ -70,7 +92,7 @@ fn messages_of_equal_data_and_another_mark_do_not_share_a_transaction() {
 #[test]
 fn mail_that_cannot_be_signed_has_failed_for_now_and_holds_up_no_other() {
     let mut world = world(SignedMail::Marked);
-    world.refused_key = Some(KEY);
+    world.refused_keys.insert(KEY, tired());
     let id = mail(&mut world, TEXT, SignMark::Wanted);
     mail(&mut world, "From: x@elsewhere.example\n\nother\n", SignMark::Wanted);
     world.run();
@@ -83,19 +105,94 @@ fn mail_that_cannot_be_signed_has_failed_for_now_and_holds_up_no_other() {
 }
 
 #[test]
-fn a_bounce_is_signed_and_leaves_unsigned_with_a_warning_where_that_fails() {
-    for is_refused in [false, true] {
+fn a_bounce_leaves_with_the_signatures_that_can_be_made_and_a_warning_where_one_fails() {
+    for (refused, count) in [(&[][..], 2), (&[KEY], 1), (&[SECOND_KEY], 1), (&[KEY, SECOND_KEY], 0)] {
         let mut world = world(SignedMail::Marked);
+        turn_to(&mut world, &[KEY, SECOND_KEY]);
         world.server("192.0.2.1").usual = Behaviour::on("RCPT", "550 5.1.1 no such user");
-        world.refused_key = is_refused.then_some(KEY);
+        world.refused_keys.extend(refused.iter().map(|key| (*key, tired())));
         mail(&mut world, TEXT, SignMark::Unmarked);
         world.run();
         let messages = accepted(&mut world, "192.0.2.2");
         assert_eq!(messages.len(), 1);
-        assert_eq!(messages[0].starts_with("DKIM-Signature: v=1;"), !is_refused, "{}", messages[0]);
-        let warned = |event: &Event| event.to_string().contains("leaves unsigned: the key is tired");
-        assert_eq!(world.events.iter().any(warned), is_refused);
+        assert_eq!(messages[0].matches("DKIM-Signature: v=1;").count(), count, "{}", messages[0]);
+        let warned = notes(&world, "leaves without a signature: the key is tired");
+        assert_eq!(warned, usize::from(!refused.is_empty()));
         assert!(world.outbox.mails.is_empty());
+    }
+}
+
+#[test]
+fn mail_that_was_claimed_for_keys_of_before_is_claimed_anew_and_that_does_not_count() {
+    let mut world = world(SignedMail::Marked);
+    world.slow.insert("sign", Duration::from_secs(2));
+    world.refused_keys.insert(KEY, SignTrouble::NoKey);
+    let id = mail(&mut world, TEXT, SignMark::Wanted);
+    world.input(Input::OutboxChanged);
+    world.run_for(Duration::from_millis(1500));
+    turn_to(&mut world, &[SECOND_KEY]);
+    world.run();
+    let messages = accepted(&mut world, "192.0.2.1");
+    assert_eq!(messages.len(), 1);
+    assert!(messages[0].starts_with("DKIM-Signature: v=1;"));
+    assert_eq!(world.outbox.deleted, [id]);
+    assert!(!world.events.iter().any(|event| matches!(event, Event::Failed { .. })));
+}
+
+#[test]
+fn a_key_that_the_executor_lacks_is_a_failure_and_no_endless_loop() {
+    let mut world = world(SignedMail::Marked);
+    world.refused_keys.insert(KEY, SignTrouble::NoKey);
+    let id = mail(&mut world, TEXT, SignMark::Wanted);
+    world.run();
+    assert_eq!(world.failures(id).len(), 1);
+    assert!(accepted(&mut world, "192.0.2.1").is_empty());
+}
+
+#[test]
+fn a_connection_that_is_closed_while_its_mail_is_signed_gives_it_to_another() {
+    let mut world = world(SignedMail::Marked);
+    world.exchange("example.org", 20, "second.example", "192.0.2.3");
+    world.slow.insert("sign", Duration::from_secs(2));
+    let id = mail(&mut world, TEXT, SignMark::Wanted);
+    world.input(Input::OutboxChanged);
+    world.run_for(Duration::from_millis(1500));
+    let open: Vec<_> = world.server("192.0.2.1").open.iter().copied().collect();
+    assert_eq!(open.len(), 1);
+    world.disconnect(open[0]);
+    world.input(Input::Closed(open[0], CloseReason::EndOfFile));
+    world.run();
+    assert_eq!(accepted(&mut world, "192.0.2.3").len(), 1);
+    assert_eq!(world.outbox.deleted, [id]);
+}
+
+#[test]
+fn marked_mail_that_leaves_unsigned_is_told_with_the_reason() {
+    for (rule, mark, text, told) in [
+        (
+            SignedMail::Marked,
+            SignMark::Wanted,
+            "From: x@elsewhere.example\n\n",
+            "there is no key of the domain elsewhere.example",
+        ),
+        (SignedMail::Marked, SignMark::Wanted, "Subject: x\n\n", "it has no From:"),
+        (
+            SignedMail::All,
+            SignMark::Unmarked,
+            "From: <x@origin.example> y\n\n",
+            "its From: can be read in several ways",
+        ),
+        (SignedMail::All, SignMark::Unmarked, "From: x@elsewhere.example\n\n", ""),
+        (SignedMail::Marked, SignMark::Unmarked, "Subject: x\n\n", ""),
+    ] {
+        let mut world = world(rule);
+        let id = mail(&mut world, text, mark);
+        world.run();
+        assert_eq!(accepted(&mut world, "192.0.2.1").len(), 1);
+        let all = notes(&world, "leaves without a signature (DKIM)");
+        assert_eq!(all, usize::from(!told.is_empty()), "{text}");
+        let note = format!("mail {id} leaves without a signature (DKIM): {told}");
+        assert_eq!(notes(&world, &note), all, "{text}");
     }
 }
 

@@ -53,8 +53,8 @@ pub(super) struct World {
     pub(super) store_delay: Duration,
     /// Requests of these kinds take longer.
     pub(super) slow: BTreeMap<&'static str, Duration>,
-    /// A key with which nothing can be signed.
-    pub(super) refused_key: Option<KeyId>,
+    /// Keys with which nothing can be signed, and what is said then.
+    pub(super) refused_keys: BTreeMap<KeyId, SignTrouble>,
     pub(super) events: Vec<Event>,
     pub(super) answers: Vec<(InquiryId, explanation::Answer)>,
     pub(super) drained_at: Option<Instant>,
@@ -131,7 +131,7 @@ impl World {
             asked_for_tlsa: Vec::new(),
             store_delay: Duration::from_micros(100),
             slow: BTreeMap::new(),
-            refused_key: None,
+            refused_keys: BTreeMap::new(),
             events: Vec::new(),
             answers: Vec::new(),
             drained_at: None,
@@ -385,11 +385,9 @@ impl World {
                 }
                 Output::Release(ids) => self.outbox.release(&ids),
                 Output::Sign(id, digests) => {
-                    let sign = |(key, digest): (KeyId, Digest)| match self.refused_key {
-                        Some(refused) if refused == key => {
-                            Err(SignTrouble::Failed("the key is tired".into()))
-                        }
-                        Some(_) | None => Ok(Bytes::copy_from_slice(&digest)),
+                    let sign = |(key, digest): (KeyId, Digest)| match self.refused_keys.get(&key) {
+                        Some(trouble) => Err(trouble.clone()),
+                        None => Ok(Bytes::copy_from_slice(&digest)),
                     };
                     let signatures = digests.into_iter().map(sign).collect();
                     let delay = self.slow.get("sign").copied().unwrap_or(self.store_delay);
@@ -447,7 +445,7 @@ impl World {
     }
 
     /// The connection is gone, and whatever is on its way.
-    fn disconnect(&mut self, connection: ConnectionId) {
+    pub(super) fn disconnect(&mut self, connection: ConnectionId) {
         let Some(peer) = self.peers.remove(&connection) else { return };
         if let Some(server) = self.servers.get_mut(&peer.address) {
             server.open.remove(&connection);

@@ -73,7 +73,7 @@ fn claimed() -> StoreReply {
     };
     let head = b"text"[..].into();
     let transactions = vec![cmail_delivery::outbox::ClaimedTransaction {
-        to_sign: Vec::new(),
+        to_sign: Ok(Vec::new()),
         rows: vec![row],
         data_octets: 4,
         head,

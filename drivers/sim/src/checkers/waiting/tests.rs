@@ -78,8 +78,12 @@ fn recalled() -> StoreReply {
 }
 
 fn claimed() -> StoreReply {
-    let transaction =
-        ClaimedTransaction { to_sign: Vec::new(), rows: vec![row()], data_octets: 4, head: "text".into() };
+    let transaction = ClaimedTransaction {
+        to_sign: Ok(Vec::new()),
+        rows: vec![row()],
+        data_octets: 4,
+        head: "text".into(),
+    };
     StoreReply::Claimed(Claimed { transactions: vec![transaction], left_over: vec![], unreadable: vec![] })
 }
 
