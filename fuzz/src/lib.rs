@@ -11,6 +11,7 @@ mod command;
 pub mod configuration;
 mod conversation;
 pub mod dispatcher;
+pub mod dkim;
 mod dns;
 pub mod dns_datagrams;
 pub mod dns_streams;
@@ -33,12 +34,13 @@ mod transaction;
 pub type Check = fn(&[u8]);
 
 /// Every target by its name, which is that of its module, its binary and its corpus.
-pub const TARGETS: [(&str, Check); 15] = [
+pub const TARGETS: [(&str, Check); 16] = [
     ("addresses", addresses::check),
     ("bounces", bounces::check),
     ("certificates", certificates::check),
     ("configuration", configuration::check),
     ("dispatcher", dispatcher::check),
+    ("dkim", dkim::check),
     ("dns_datagrams", dns_datagrams::check),
     ("dns_streams", dns_streams::check),
     ("failure_texts", failure_texts::check),

@@ -69,6 +69,11 @@ fn the_corpus_of_dispatcher_passes() {
 }
 
 #[test]
+fn the_corpus_of_dkim_passes() {
+    replay("dkim", cmail_delivery_fuzz::dkim::check);
+}
+
+#[test]
 fn the_corpus_of_dns_datagrams_passes() {
     replay("dns_datagrams", cmail_delivery_fuzz::dns_datagrams::check);
 }

@@ -1,6 +1,7 @@
 //! Facts for records and log lines, never for decisions, and the calls that a replay of records needs.
 
 use alloc::string::{String, ToString as _};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
@@ -217,7 +218,7 @@ impl Dispatcher {
     }
 
     /// Returns the rules by which mail is signed.
-    pub fn signing(&self) -> &SigningRules {
+    pub fn signing(&self) -> &Arc<SigningRules> {
         &self.books.config.settings.signing
     }
 

@@ -24,7 +24,6 @@ pub use self::author::{AUTHORS_LIMIT, author_domain};
 pub use self::draft::{Draft, Drafted, HEADER_LIMIT_OCTETS, author};
 pub use self::field::{Signature, UnsignedField};
 use crate::address::{Domain, MailDomain, Mailbox};
-use crate::outbox::Row;
 use crate::time::UnixTime;
 
 /// Most names of fields that a signature lists. They wait with it until it is made, each for at most 26 octets; mail that people
@@ -142,9 +141,9 @@ pub struct Signing {
 }
 
 impl Signing {
-    /// Returns the draft of the signatures of a mail, if it may be signed. `body` is the digest of its body, if that is known.
-    pub fn draft(&self, row: &Row, body: Option<Digest>) -> Option<Draft> {
-        self.rules.covers(row.wishes.message.sign).then(|| Draft::new(self.clone(), body))
+    /// Returns the draft of the signatures of a mail with this mark, if it may be signed. `body` is the digest of its body, if that is known.
+    pub fn draft(&self, mark: SignMark, body: Option<Digest>) -> Option<Draft> {
+        self.rules.covers(mark).then(|| Draft::new(self.clone(), body))
     }
 }
 

@@ -160,7 +160,8 @@ impl MemoryOutbox {
 
 /// Returns the fields of the signatures of a message, or why it has none that may have some.
 fn to_sign(signing: Option<&Signing>, rows: &[Row], data: &[u8]) -> Result<Vec<UnsignedField>, Unsigned> {
-    let draft = signing.zip(rows.first()).and_then(|(signing, row)| signing.draft(row, None));
+    let draft =
+        signing.zip(rows.first()).and_then(|(signing, row)| signing.draft(row.wishes.message.sign, None));
     draft.map_or(Ok(Vec::new()), |mut draft| {
         // All of it is there, so it need not stop.
         let (ControlFlow::Continue(()) | ControlFlow::Break(())) = draft.add(data);

@@ -55,6 +55,9 @@ pub struct PrivateKey {
 enum Pair {
     Rsa(RsaKeyPair),
     Ed25519(Ed25519KeyPair),
+    /// Panics when it signs.
+    #[cfg(test)]
+    Panicking,
 }
 
 impl fmt::Debug for PrivateKey {
@@ -88,11 +91,19 @@ impl PrivateKey {
         Ok(Self { pair, fingerprint })
     }
 
+    /// Returns a key whose signing panics.
+    #[cfg(test)]
+    pub(super) fn that_panics() -> Self {
+        Self { pair: Pair::Panicking, fingerprint: [0; 32] }
+    }
+
     /// Returns how it signs.
     pub fn algorithm(&self) -> Algorithm {
         match &self.pair {
             Pair::Rsa(_) => Algorithm::RsaSha256,
             Pair::Ed25519(_) => Algorithm::Ed25519Sha256,
+            #[cfg(test)]
+            Pair::Panicking => Algorithm::Ed25519Sha256,
         }
     }
 
@@ -107,6 +118,8 @@ impl PrivateKey {
                 ("rsa", der.as_ref().to_vec())
             }
             Pair::Ed25519(pair) => ("ed25519", pair.public_key().as_ref().to_vec()),
+            #[cfg(test)]
+            Pair::Panicking => ("ed25519", Vec::new()),
         };
         Ok(format!("v=DKIM1; k={kind}; p={}", BASE64.encode(octets)))
     }
@@ -125,6 +138,8 @@ impl PrivateKey {
                 let signature = pair.try_sign(digest).map_err(refused)?;
                 Ok(Bytes::copy_from_slice(signature.as_ref()))
             }
+            #[cfg(test)]
+            Pair::Panicking => panic!("as wanted"),
         }
     }
 

@@ -1,7 +1,8 @@
 //! The threads that sign, so that the event loop never waits for a signature: one by RSA takes a millisecond or so.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -19,7 +20,7 @@ const PART_LEAST: usize = 4;
 
 type Results = Vec<Result<Signature, SignTrouble>>;
 
-/// The threads, which begin with the first request. They end when this is dropped.
+/// The threads, which begin with the first request, and anew if they are lost. They end when this is dropped. Each request is answered.
 #[derive(Debug)]
 pub(crate) struct Signers {
     /// The keys in force, and those from before: claims that were begun with them may be under way.
@@ -27,7 +28,15 @@ pub(crate) struct Signers {
     in_force: KeyRing,
     waker: Arc<Waker>,
     threads: Option<Threads>,
-    open: BTreeMap<RequestId, Vec<Option<Results>>>,
+    open: BTreeMap<RequestId, Vec<Part>>,
+}
+
+/// A part of a request.
+#[derive(Debug)]
+enum Part {
+    /// A thread makes so many signatures.
+    UnderWay(usize),
+    Done(Results),
 }
 
 #[derive(Debug)]
@@ -37,7 +46,7 @@ struct Threads {
     count: usize,
 }
 
-/// A part of a request.
+/// What a thread does for a part of a request.
 struct Job {
     request: RequestId,
     part: usize,
@@ -75,24 +84,21 @@ impl Signers {
         let count = self.threads().map_or(0, |threads| threads.count);
         let part_digests = digests.len().div_ceil(count.max(1)).max(PART_LEAST);
         let parts: Vec<_> = digests.chunks(part_digests).map(<[_]>::to_vec).collect();
-        let mut results: Vec<Option<Results>> = parts.iter().map(|_| None).collect();
-        for ((part, digests), result) in parts.into_iter().enumerate().zip(&mut results) {
-            let keys = Arc::clone(&self.keys);
-            let job = Job { request, part, keys, digests };
-            let refused = match &self.threads {
-                Some(threads) => threads.jobs.send(job).err().map(|refused| refused.0),
-                None => Some(job),
-            };
-            *result = refused.map(|job| {
-                let trouble = SignTrouble::Failed("no thread can be started for it".into());
-                job.digests.iter().map(|_| Err(trouble.clone())).collect()
-            });
+        let under_way = parts.iter().map(|digests| Part::UnderWay(digests.len())).collect();
+        self.open.insert(request, under_way);
+        for (part, digests) in parts.into_iter().enumerate() {
+            let job = Job { request, part, keys: Arc::clone(&self.keys), digests };
+            let is_taken = self.threads.as_ref().is_some_and(|threads| threads.jobs.send(job).is_ok());
+            if !is_taken {
+                self.take_done();
+                self.lose_threads();
+                break;
+            }
         }
-        if results.iter().all(Option::is_some) {
+        if self.find_done().is_some() {
             // If it cannot be woken, the loop finds it at its next turn.
             let _ = self.waker.wake();
         }
-        self.open.insert(request, results);
     }
 
     /// Returns the signatures of a request, in the order of its digests, if all are there.
@@ -100,18 +106,45 @@ impl Signers {
         if self.open.is_empty() {
             return None;
         }
-        while let Some(Done { request, part, results }) =
-            self.threads.as_ref().and_then(|threads| threads.done.try_recv().ok())
-        {
-            let place = self.open.get_mut(&request).and_then(|parts| parts.get_mut(part));
-            if let Some(place) = place {
-                *place = Some(results);
+        self.take_done();
+        let request = self.find_done()?;
+        let results = self.open.remove(&request)?.into_iter().flat_map(|part| match part {
+            Part::Done(results) => results,
+            Part::UnderWay(_) => Results::new(),
+        });
+        Some((request, results.collect()))
+    }
+
+    /// Takes what the threads have done.
+    fn take_done(&mut self) {
+        while let Some(threads) = &self.threads {
+            match threads.done.try_recv() {
+                Ok(Done { request, part, results }) => {
+                    let place = self.open.get_mut(&request).and_then(|parts| parts.get_mut(part));
+                    if let Some(place) = place {
+                        *place = Part::Done(results);
+                    }
+                }
+                Err(TryRecvError::Empty) => return,
+                Err(TryRecvError::Disconnected) => self.lose_threads(),
             }
         }
-        let done = self.open.iter().find(|(_, parts)| parts.iter().all(Option::is_some))?;
-        let request = *done.0;
-        let parts = self.open.remove(&request)?;
-        Some((request, parts.into_iter().flatten().flatten().collect()))
+    }
+
+    /// Returns a request whose signatures are all there.
+    fn find_done(&self) -> Option<RequestId> {
+        let is_done = |parts: &[Part]| parts.iter().all(|part| matches!(part, Part::Done(_)));
+        self.open.iter().find(|(_, parts)| is_done(parts)).map(|(request, _)| *request)
+    }
+
+    /// Answers with an error what the threads have left undone, as there are none. The next request starts others.
+    fn lose_threads(&mut self) {
+        self.threads = None;
+        for part in self.open.values_mut().flatten() {
+            if let Part::UnderWay(count) = *part {
+                *part = Part::Done(failed("there is no thread that signs", count));
+            }
+        }
     }
 
     /// Returns the threads, which are started if there are none.
@@ -147,7 +180,11 @@ fn work(jobs: &Mutex<Receiver<Job>>, done: &Sender<Done>, waker: &Waker) {
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Job { request, part, keys, digests }) = job else { return };
-        let results = digests.iter().map(|(id, digest)| keys.sign(*id, digest)).collect();
+        // The mail waits for an answer, whatever becomes of it.
+        let signed = catch_unwind(AssertUnwindSafe(|| {
+            digests.iter().map(|(id, digest)| keys.sign(*id, digest)).collect()
+        }));
+        let results = signed.unwrap_or_else(|_| failed("the daemon has an error there", digests.len()));
         if done.send(Done { request, part, results }).is_err() {
             return;
         }
@@ -156,3 +193,10 @@ fn work(jobs: &Mutex<Receiver<Job>>, done: &Sender<Done>, waker: &Waker) {
         }
     }
 }
+
+fn failed(why: &str, count: usize) -> Results {
+    vec![Err(SignTrouble::Failed(why.into())); count]
+}
+
+#[cfg(test)]
+mod tests;

@@ -187,7 +187,7 @@ impl<O: Outbox> EventLoop<O> {
             }
             receptionist.advance(now, self.stop_asked_at.is_some());
             if let Some((id, mut submission, until)) = receptionist.poll_submission(now) {
-                submission.mark(dispatcher.signing());
+                submission.sign_by(dispatcher.signing());
                 self.outbox.put_in(id, submission, until);
             }
         }

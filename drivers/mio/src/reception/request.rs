@@ -10,6 +10,7 @@
 //! undone in silence.
 
 use std::mem;
+use std::sync::Arc;
 
 use cmail_delivery::address::{AddressError, Mailbox};
 use cmail_delivery::dkim::SigningRules;
@@ -32,13 +33,20 @@ pub struct Submission {
     /// As `mail_submitter` has it.
     pub(super) submitter: String,
     wishes: DsnWishes,
+    /// By these it is marked to be signed.
+    signing: Arc<SigningRules>,
     data: Vec<u8>,
 }
 
 impl Submission {
-    /// Marks the message to be signed, if its author is of a domain with a key.
-    pub(crate) fn mark(&mut self, signing: &SigningRules) {
-        self.wishes.message.sign = signing.mark_of_submitted(&self.data);
+    /// Has the message marked by these rules.
+    pub(crate) fn sign_by(&mut self, signing: &Arc<SigningRules>) {
+        self.signing = Arc::clone(signing);
+    }
+
+    /// Marks the message to be signed, if its author is of a domain with a key. To find that out takes up to some milliseconds.
+    pub(crate) fn mark(&mut self) {
+        self.wishes.message.sign = self.signing.mark_of_submitted(&self.data);
     }
 
     /// Returns what is to be put into the outbox.

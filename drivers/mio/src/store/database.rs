@@ -26,6 +26,7 @@ use super::orders;
 use super::pool::Pool;
 use super::pruner::Pruner;
 use super::schema::verify;
+use super::signing::Bodies;
 use super::uncheckpointed::Uncheckpointed;
 
 /// The pause before another attempt to open files that another process is about to make accessible.
@@ -69,6 +70,16 @@ pub(super) struct LargeMessages {
     pub(super) pool: Pool,
     /// The digests of those that were compared.
     pub(super) digests: Digests,
+    /// What is known of those that were to be signed.
+    pub(super) bodies: Bodies,
+}
+
+impl LargeMessages {
+    /// Switches to a version of the database, and forgets what is known of another one.
+    pub(super) fn turn_to(&mut self, version: i64) {
+        self.digests.turn_to(version);
+        self.bodies.turn_to(version);
+    }
 }
 
 /// What the daemon adds to the schema, as far as it is known to exist.

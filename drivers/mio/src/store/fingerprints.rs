@@ -114,6 +114,11 @@ impl Fingerprint {
         }
     }
 
+    /// Returns whether another one is of the same message.
+    pub(super) fn is_of_same_message(&self, other: &Self) -> bool {
+        self.agrees(other, Compared::Message)
+    }
+
     fn agrees(&self, other: &Self, part: Compared) -> bool {
         let has_recipient = part != Compared::Message;
         let has_remote = part == Compared::WholeRow;

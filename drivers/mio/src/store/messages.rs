@@ -13,6 +13,7 @@ use cmail_delivery::time::UnixTime;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::blob::read_chunks;
+use super::database::LargeMessages;
 use super::digests::Digests;
 use super::failures::add_own_failures;
 use super::fingerprints::{Fingerprint, FingerprintList};
@@ -36,8 +37,7 @@ const PART_CHUNKS: usize = 16;
 /// all functions of this module.
 pub(super) fn claim(
     connection: &Connection,
-    pool: &Pool,
-    digests: &mut Digests,
+    large: &mut LargeMessages,
     ids: &[MailId],
     limit: usize,
     recipients: usize,
@@ -50,12 +50,13 @@ pub(super) fn claim(
         whole_octets: DATA_CHUNK_OCTETS as u64,
         wants_header: false,
     };
+    let LargeMessages { pool, digests, bodies } = large;
     let Grouped { groups, mut left_over, mut fingerprints, .. } =
         group(connection, pool, digests, ids, &limits)?;
     let (mut drafter, mut transactions) =
-        (Drafter::new(connection, pool, signing), Vec::with_capacity(groups.len()));
+        (Drafter::new(connection, pool, bodies, signing), Vec::with_capacity(groups.len()));
     for group in groups {
-        match drafter.transaction(group)? {
+        match drafter.transaction(group, &fingerprints)? {
             Ok(transaction) => transactions.push(transaction),
             Err(group) => {
                 fingerprints.retain(|(id, _)| group.rows.iter().all(|row| row.id != *id));

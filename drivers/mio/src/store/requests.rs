@@ -112,10 +112,10 @@ impl Database {
         self.in_read_transaction(|database| {
             let ids = database.untaken(ids)?;
             let version = database.version()?;
-            database.large.digests.turn_to(version);
+            database.large.turn_to(version);
             let read = |database: &mut Self, ids: &[MailId]| {
-                let Self { connection, large: LargeMessages { pool, digests }, .. } = database;
-                messages::claim(connection, pool, digests, ids, limit, recipients, signing)
+                let Self { connection, large, .. } = database;
+                messages::claim(connection, large, ids, limit, recipients, signing)
             };
             let ((transactions, left_over, fingerprints), unreadable) =
                 database.read_apart(&ids, Self::read_all, read)?;
@@ -137,9 +137,9 @@ impl Database {
     fn read_failed(&mut self, ids: &[MailId], original_limit_octets: u64) -> rusqlite::Result<StoreReply> {
         self.in_read_transaction(|database| {
             let version = database.version()?;
-            database.large.digests.turn_to(version);
+            database.large.turn_to(version);
             let read = |database: &mut Self, ids: &[MailId]| {
-                let Self { connection, large: LargeMessages { pool, digests }, .. } = database;
+                let Self { connection, large: LargeMessages { pool, digests, .. }, .. } = database;
                 messages::read_failed(connection, pool, digests, ids, original_limit_octets)
             };
             let ((messages, left_over, fingerprints), unreadable) =
