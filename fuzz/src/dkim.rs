@@ -146,7 +146,7 @@ fn relaxed(field: &[u8]) -> Vec<u8> {
     let value: Vec<u8> =
         field[name.len() + 1..].iter().copied().filter(|octet| !b"\r\n".contains(octet)).collect();
     let value = reduced(&value);
-    [&name.to_ascii_lowercase(), b":", value.strip_prefix(b" ").unwrap_or(&value)].concat()
+    [&name.to_ascii_lowercase()[..], b":", value.strip_prefix(b" ").unwrap_or(&value)].concat()
 }
 
 /// Returns a line with one space for each run of blanks, and none at its end.

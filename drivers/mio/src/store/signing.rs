@@ -94,13 +94,13 @@ impl<'a> Drafter<'a> {
         group: Group,
         fingerprints: &FingerprintList,
     ) -> rusqlite::Result<Result<ClaimedTransaction, Group>> {
-        let Some(to_sign) = self.to_sign(&group, fingerprints)? else { return Ok(Err(group)) };
+        let Some(to_sign) = self.draft(&group, fingerprints)? else { return Ok(Err(group)) };
         let Group { rows, data_octets, head } = group;
         Ok(Ok(ClaimedTransaction { rows, data_octets, head, to_sign }))
     }
 
     /// Returns the signatures to be made of a message, or why there are none; nothing if enough was read for now.
-    fn to_sign(
+    fn draft(
         &mut self,
         group: &Group,
         fingerprints: &FingerprintList,

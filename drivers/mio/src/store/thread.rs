@@ -405,7 +405,7 @@ impl Worker {
                 },
                 Ok(Job::Release(ids)) => self.database.release(ids),
                 Ok(Job::Ages) => self.look_at_ages(),
-                Ok(Job::Submit(id, submission, until)) => self.put_in(id, submission, until),
+                Ok(Job::Submit(id, submission, until)) => self.put_in(id, *submission, until),
                 Ok(Job::Read(job)) => {
                     let output = self.read(job);
                     if self.answers.send(Answer::Data(job, output)).is_err() {
@@ -513,7 +513,7 @@ impl Worker {
         }
     }
 
-    fn put_in(&mut self, id: SubmissionId, mut submission: Box<Submission>, until: Instant) {
+    fn put_in(&mut self, id: SubmissionId, mut submission: Submission, until: Instant) {
         let result = if self.database.cancel_token().is_cancelled() {
             Err(SubmitError::Stopping)
         } else if until <= Instant::now() {
