@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::support::{Action, Daemon, Mail, PATIENCE, Script, SmtpServer, World, skip};
+use crate::support::{self, Action, Daemon, Mail, PATIENCE, Script, SmtpServer, World, skip};
 use nix::sys::signal::Signal;
 
 /// Returns the path of a file of the repository.
@@ -15,7 +15,7 @@ fn in_repository(name: &str) -> PathBuf {
 }
 
 /// Returns the code blocks of a language below a heading of a page, or of the whole page if the heading is its title.
-fn blocks(page: &str, heading: &str, language: &str) -> Vec<String> {
+pub(crate) fn blocks(page: &str, heading: &str, language: &str) -> Vec<String> {
     let text = format!("\n{}", fs::read_to_string(in_repository(page)).unwrap());
     let (_, below) = text.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("{heading}"));
     let end = if heading.starts_with("# ") { None } else { below.find("\n## ") };
@@ -347,14 +347,165 @@ fn every_link_leads_to_a_file_and_a_heading() {
 #[test]
 fn every_page_is_in_the_lists_of_pages() {
     for page in pages().iter().filter_map(|page| page.strip_prefix("docs/")) {
-        if page == "README.md" {
+        if page == "SUMMARY.md" {
             continue;
         }
         assert!(
-            links("docs/README.md").iter().any(|link| link == page),
-            "docs/README.md does not name {page}"
+            links("docs/SUMMARY.md").iter().any(|link| link == page),
+            "docs/SUMMARY.md does not name {page}"
         );
-        let from_above = format!("docs/{page}");
-        assert!(links("README.md").contains(&from_above), "README.md does not name {page}");
+        if page != "README.md" {
+            assert!(
+                links("docs/README.md").iter().any(|link| link == page),
+                "docs/README.md does not name {page}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_readme_is_short() {
+    const LINES_LIMIT: usize = 150;
+    let lines = fs::read_to_string(in_repository("README.md")).unwrap().lines().count();
+    assert!(lines <= LINES_LIMIT, "{lines} lines");
+}
+
+/// Runs the commands of a block, each with the built programs and the configuration of a world.
+fn shell(world: &World, commands: &str) -> String {
+    let with_config = format!("cmail-admin-queue --config {}", world.write_config().display());
+    let programs = Path::new(support::tool::PROGRAM).parent().unwrap();
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    let mut shell = Command::new("sh");
+    shell.arg("-ec").arg(commands.replace("cmail-admin-queue", &with_config)).env("PATH", path);
+    let output = shell.env_remove("CMAIL_MASTER_DB").output().unwrap();
+    assert!(output.status.success(), "{commands}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn the_first_mail_of_the_readme_leaves() {
+    let (world, server) = World::with_server(Script::new());
+    let block = blocks("README.md", "## Send a first mail, and see it leave", "sh").remove(0);
+    let block = block.replace("example.com", "example.org");
+    let [submit, explain, history] = block.lines().collect::<Vec<_>>()[..] else { panic!("{block}") };
+    let daemon = world.start();
+    daemon.wait_for_output(" works on ");
+    assert!(shell(&world, submit).contains("mail 1 "), "submit prints the id");
+    world.database.wait_until_empty();
+    assert!(shell(&world, explain).contains("example.org"));
+    world.database.wait("the attempt is recorded", |database| {
+        let count = "SELECT count(*) FROM dispatch_attempts";
+        database.connection.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap() == 1
+    });
+    let history = shell(&world, history);
+    assert!(history.contains("delivered") && history.contains("you@example.org"), "{history}");
+    assert_eq!(server.records().delivered_to(), ["you@example.org"]);
+    daemon.terminate();
+}
+
+#[test]
+fn what_the_readme_installs_is_there() {
+    let root = tempfile::tempdir().unwrap();
+    let block = blocks("README.md", "## Install", "sh").remove(1);
+    for line in block.lines().filter(|line| !line.starts_with("useradd ")) {
+        // Below a directory of its own, with the programs that are built already, and by whoever runs the tests.
+        let below = |text: &str, at: &str| {
+            text.replace(&format!(" {at}"), &format!(" {}{at}", root.path().display()))
+        };
+        let line = ["/usr/", "/var/", "/etc/"].into_iter().fold(line.to_owned(), |line, at| below(&line, at));
+        let programs = Path::new(support::tool::PROGRAM).parent().unwrap();
+        let line = line.replace("target/release", programs.to_str().unwrap());
+        let line = line.replace(" -o cmail", "").replace(" -g cmail", "");
+        for at in ["usr/sbin", "etc/systemd/system"] {
+            fs::create_dir_all(root.path().join(at)).unwrap();
+        }
+        let mut shell = Command::new("sh");
+        let output = shell.arg("-ec").arg(&line).current_dir(in_repository("")).output().unwrap();
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    for (file, mode) in [
+        ("usr/sbin/cmail-dispatchd", 0o755),
+        ("usr/sbin/cmail-admin-queue", 0o755),
+        ("usr/local/share/man/man8/cmail-dispatchd.8", 0o644),
+        ("usr/local/share/man/man8/cmail-admin-queue.8", 0o644),
+        ("var/lib/cmail", 0o750),
+        ("var/log/cmail", 0o750),
+        ("etc/cmail/dispatchd.conf", 0o640),
+        ("etc/systemd/system/cmail-dispatchd.service", 0o644),
+    ] {
+        let found = fs::metadata(root.path().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        assert_eq!(found.permissions().mode() & 0o777, mode, "{file}");
+    }
+}
+
+/// The rows of what was measured, without the names of the columns.
+fn measured() -> Vec<Vec<String>> {
+    let table = fs::read_to_string(in_repository("docs/speed/measured.tsv")).unwrap();
+    table.lines().skip(1).map(|row| row.split('\t').map(str::to_owned).collect()).collect()
+}
+
+/// Puts a comma between the thousands of a whole number.
+fn with_commas(number: &str) -> String {
+    let (head, tail) = number.split_at(number.len().saturating_sub(3));
+    if head.is_empty() { tail.to_owned() } else { format!("{},{tail}", with_commas(head)) }
+}
+
+#[test]
+fn the_documentation_tells_what_was_measured() {
+    let mut table = String::from(
+        "| | version | messages per second | processor ms per message | memory, MiB | measured |\n",
+    );
+    table.push_str("|---|---|---|---|---|---|\n");
+    for row in measured() {
+        let [system, version, rate, processor, memory, date] = &row[..] else { panic!("{row:?}") };
+        let rate = with_commas(rate);
+        table.push_str(&format!("| {system} | {version} | {rate} | {processor} | {memory} | {date} |\n"));
+    }
+    let page = in_repository("docs/speed.md");
+    let text = fs::read_to_string(&page).unwrap();
+    let (before, rest) = text.split_once("<!-- measured -->\n").unwrap();
+    let (section, after) = rest.split_once("<!-- /measured -->").unwrap();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&page, format!("{before}<!-- measured -->\n{table}<!-- /measured -->{after}")).unwrap();
+        return;
+    }
+    assert_eq!(
+        section, table,
+        "run: UPDATE_DOCS=1 cargo test -p cmail-dispatchd --test daemon documentation::"
+    );
+}
+
+#[test]
+fn the_figures_of_the_readme_are_those_that_were_measured() {
+    let design = fs::read_to_string(in_repository("DESIGN.md")).unwrap();
+    let readme = fs::read_to_string(in_repository("README.md")).unwrap();
+    let rows = measured();
+    for figure in [
+        with_commas(&rows[0][2]),
+        rows[0][3].clone(),
+        format!("{} MiB", rows[0][4]),
+        with_commas(&rows[1][2]),
+    ] {
+        assert!(readme.contains(&figure), "README.md does not have {figure}");
+        assert!(design.contains(&figure), "DESIGN.md does not have {figure}");
+    }
+    let (_, reasons) = readme.split_once("## Why\n").unwrap();
+    let (reasons, _) = reasons.split_once("<picture>").unwrap();
+    for figure in ["20,094", "5,821", "1.5 s", "79 MiB", "0.8 ms"] {
+        assert!(reasons.contains(figure) && design.contains(figure), "{figure}");
+    }
+}
+
+#[test]
+fn the_pictures_show_what_was_measured() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut plot = Command::new("python3");
+    plot.arg(in_repository("docs/speed/plot.py")).arg(directory.path());
+    let Ok(status) = plot.status() else { return skip("there is no python3") };
+    assert!(status.success());
+    for name in ["light.svg", "dark.svg"] {
+        let drawn = fs::read_to_string(directory.path().join(name)).unwrap();
+        let kept = fs::read_to_string(in_repository("docs/speed").join(name)).unwrap();
+        assert_eq!(drawn, kept, "run docs/speed/plot.py");
     }
 }
