@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use serde_json::{Value, json};
 
 use crate::control::connect;
+use crate::documentation;
 use crate::support::{Action, Mail, Script, SocketClient, World, tool};
 
 /// A `trace` as a child process, whose lines are waited for.
@@ -62,7 +63,7 @@ fn watching(world: &World, request: &str) -> SocketClient {
 
 #[test]
 fn trace_shows_a_conversation_with_times_mail_and_host() {
-    let (mut world, server) = World::with_server(Script::new().always("RCPT", "250 2.1.5 fine"));
+    let (mut world, server) = World::with_server(Script::new().always("RCPT", "250 2.1.5 Ok"));
     world.set("verbosity", 1).set("connection_idle", 0);
     let daemon = world.start();
     daemon.wait_until_ready(&world);
@@ -72,7 +73,7 @@ fn trace_shows_a_conversation_with_times_mail_and_host() {
     let said: Vec<&str> =
         lines.iter().map(|line| line.split("mx.example.org").nth(1).unwrap().trim()).collect();
     for line in
-        ["* connecting", "* connected", "< 250 2.1.5 fine", "> RCPT TO:<bob@example.org>", "> DATA", "> QUIT"]
+        ["* connecting", "* connected", "< 250 2.1.5 Ok", "> RCPT TO:<bob@example.org>", "> DATA", "> QUIT"]
     {
         assert!(said.contains(&line), "{line} in {lines:#?}");
     }
@@ -81,6 +82,13 @@ fn trace_shows_a_conversation_with_times_mail_and_host() {
     assert!(about("250 2.1.5").contains(&format!("mail {id} ")), "{lines:#?}");
     assert!(about("octets of mail data]").contains(&format!("mail {id} ")), "{lines:#?}");
     assert!(!lines.iter().any(|line| line.contains("the text")), "{lines:#?}");
+    // The sample of the documentation has these columns: numbers end at a place, names and marks begin at one.
+    let columns =
+        |line: &str| line.split_once("mx.example.org").map(|(before, rest)| (before.len(), rest.to_owned()));
+    for sample in documentation::blocks("docs/queue.md", "## The operator's tool", "text").remove(0).lines() {
+        let sample = columns(&sample[13..]);
+        assert!(lines.iter().any(|line| columns(line) == sample), "{sample:?} in {lines:#?}");
+    }
     // What is watched is not in the log.
     let log = daemon.stderr();
     assert!(!log.contains("RCPT TO:<bob@example.org>\n") && !log.contains("> RCPT"), "{log}");

@@ -6,6 +6,8 @@ mod clock;
 mod daemon;
 mod dkim;
 mod dns_texts;
+#[cfg(test)]
+mod documentation_tests;
 mod explain;
 mod history;
 mod holds;
