@@ -320,7 +320,7 @@ impl fmt::Display for Basis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Config => "tls_policy",
-            Self::Dane => "DANE",
+            Self::Dane | Self::DaneInsecureMx => "DANE",
             Self::Sts => "MTA-STS",
             Self::RequireTls => "REQUIRETLS",
         })

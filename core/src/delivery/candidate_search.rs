@@ -14,13 +14,14 @@ use crate::next_hop::{Host, NextHop, Port, Relay, TlsMode};
 use crate::policy::{Policies, Policy};
 use crate::reachability::Reachability;
 use crate::resolver::{
-    Answer, LocalLookupError, LookupError, LookupRequest, MxAnswer, QuestionType, Resolved, Security,
+    Answer, Canonical, LocalLookupError, LookupError, LookupRequest, MxAnswer, QuestionType, Resolved,
+    Security,
 };
 use crate::rng::Rng;
 use crate::route::{self, Candidate};
 use crate::settings::Hosts;
 use crate::time::Instant;
-use crate::tls::{InsecureMx, Level};
+use crate::tls::{Basis, InsecureMx, Level};
 
 /// Most candidates that one pass connects to in vain (RFC 5321 section 5.1 lets a client limit them). Without this limit, a
 /// domain that names thousands of silent addresses would occupy a connection for days. Failures without a connection do not
@@ -55,8 +56,8 @@ pub(super) struct CandidateSearch {
     hosts: VecDeque<Host>,
     /// Whether DNSSEC vouches for the way from the next hop to its hosts.
     route: RouteOrigin,
-    /// The addresses of the first host, while its TLSA records are looked up.
-    under_search: Option<(DaneSearch, Vec<IpAddr>)>,
+    /// The first host, while its TLSA records are looked up.
+    under_search: Option<HostSearch>,
     /// Candidates of the host that was looked up last.
     candidates: VecDeque<Candidate>,
     /// The server that comes first, as long as it was not found.
@@ -73,13 +74,24 @@ pub(super) struct CandidateSearch {
     tried: u32,
     /// The trouble with the last host that gave no candidate.
     host_trouble: Option<HostTrouble>,
+    /// True if a host was left out because of what a policy needs of TLS.
+    has_withheld: bool,
+}
+
+/// A host whose TLSA records are looked up.
+#[derive(Debug)]
+struct HostSearch {
+    dane: DaneSearch,
+    addresses: Vec<IpAddr>,
+    /// By which the records are asked for.
+    policy: Arc<Policy>,
 }
 
 /// How the hosts of a next hop were found.
 #[derive(Debug)]
 struct RouteOrigin {
     security: Security,
-    /// The names, besides that of the host, that a certificate may have because of it (RFC 7672 section 3.2.3).
+    /// The names, besides that of the host, that a certificate may have because of it (RFC 7672 section 3.2.2).
     names: Vec<Domain>,
 }
 
@@ -116,6 +128,7 @@ impl CandidateSearch {
             port,
             tried: 0,
             host_trouble: None,
+            has_withheld: false,
         }
     }
 
@@ -127,6 +140,18 @@ impl CandidateSearch {
     /// Returns the trouble with the last host that gave no candidate.
     pub(super) fn host_trouble(&self) -> Option<&HostTrouble> {
         self.host_trouble.as_ref()
+    }
+
+    /// Returns whether a host was left out because of what a policy needs of TLS. Then what the other hosts say is not the last word: such
+    /// trouble delays mail (RFC 7672 section 2.1.2).
+    pub(super) fn has_withheld(&self) -> bool {
+        self.has_withheld
+    }
+
+    /// Leaves a host out because of what a policy needs of TLS.
+    fn withhold(&mut self, trouble: HostTrouble) {
+        self.has_withheld = true;
+        self.host_trouble = Some(trouble);
     }
 
     /// Returns the host whose addresses are asked for.
@@ -156,12 +181,17 @@ impl CandidateSearch {
             if let Some(candidate) = self.candidates.pop_front() {
                 return SearchStep::Try(candidate);
             }
-            if let Some((search, addresses)) = self.under_search.take() {
-                let Some(request) = search.next() else {
-                    self.add_candidates(&addresses, search.into_found(), next_hop, policies);
+            if let Some(search) = self.under_search.take() {
+                let Some(request) = search.dane.next() else {
+                    self.add_candidates(
+                        &search.addresses,
+                        search.dane.into_found(),
+                        next_hop,
+                        &search.policy,
+                    );
                     continue;
                 };
-                self.under_search = Some((search, addresses));
+                self.under_search = Some(search);
                 return SearchStep::Lookup(request);
             }
             let Some(host) = self.hosts.front() else {
@@ -213,10 +243,17 @@ impl CandidateSearch {
         self.is_at_last_resorts
     }
 
-    /// Goes by other policies. Returns whether the candidates that are known are the same by them.
+    /// Goes by other policies. Returns whether the candidates that are known, and the one that is looked for, are the same by them.
     pub(super) fn reconfigure(&mut self, next_hop: &NextHop, policies: &Policies) -> bool {
-        let mut known = self.candidates.iter_mut().chain(&mut self.last_resorts);
-        known.all(|candidate| candidate.reconfigure(next_hop, policies))
+        if let (Some(search), Some(host)) = (&mut self.under_search, self.hosts.front()) {
+            let policy = policies.at(next_hop, host);
+            if !policy.has_same_talk(&search.policy) {
+                return false;
+            }
+            search.policy = policy;
+        }
+        let others = self.passed_over.iter_mut().chain(&mut self.last_resorts);
+        self.candidates.iter_mut().chain(others).all(|candidate| candidate.reconfigure(next_hop, policies))
     }
 
     /// Returns whether a candidate is to be put off: it is known not to answer, and others are left to try.
@@ -265,7 +302,8 @@ impl CandidateSearch {
         let domain = domain.clone();
         if let Ok(Resolved { security, canonical, .. }) = &answer {
             let is_secure = *security == Security::Secure;
-            let names = [Some(domain.clone()), canonical.clone()].into_iter().flatten().filter(|_| is_secure);
+            let names =
+                [Some(&domain), canonical.other()].into_iter().flatten().filter(|_| is_secure).cloned();
             self.route = RouteOrigin { security: *security, names: names.collect() };
         }
         match answer.map(|answer| answer.value) {
@@ -318,7 +356,7 @@ impl CandidateSearch {
         let Some(host) = self.hosts.front() else { return };
         let policy = policies.at(next_hop, host);
         let begun = match self.dane_of(&policy.tls.level, host) {
-            Ok(None) => return self.add_candidates(&addresses.value, HostDane::Absent, next_hop, policies),
+            Ok(None) => return self.add_candidates(&addresses.value, HostDane::Absent, next_hop, &policy),
             Ok(Some(name)) => {
                 let ports: Vec<u16> = self.ports(&policy).iter().map(|port| port.number).collect();
                 DaneSearch::new(name, &addresses, &ports)
@@ -327,9 +365,9 @@ impl CandidateSearch {
             Err(trouble) => Err(trouble),
         };
         match begun {
-            Ok(search) => self.under_search = Some((search, addresses.value)),
+            Ok(dane) => self.under_search = Some(HostSearch { dane, addresses: addresses.value, policy }),
             Err(trouble) => {
-                self.host_trouble = Some(trouble);
+                self.withhold(trouble);
                 self.hosts.pop_front();
             }
         }
@@ -366,16 +404,19 @@ impl CandidateSearch {
 
     /// Processes an answer about the TLSA records of the first host. If it is an error, nobody knows what they demand.
     fn handle_dane(&mut self, answer: Answer) -> Result<(), DeadEnd> {
-        let Some((search, _)) = &mut self.under_search else { return Ok(()) };
-        let Err(error) = search.handle_answer(answer) else { return Ok(()) };
+        let Some(search) = &mut self.under_search else { return Ok(()) };
+        let Err(error) = search.dane.handle_answer(answer) else { return Ok(()) };
         let host = self.hosts.pop_front();
         self.under_search = None;
-        self.host_trouble = match error {
+        let trouble = match error {
             LookupError::Local(error) => return Err(DeadEnd::Local(error)),
             LookupError::Temporary(failure) => Some(HostTrouble::DnsFailed(failure.into())),
             // Such names are known to have no records.
             LookupError::NameDoesNotExist | LookupError::NoAddress => host.map(HostTrouble::NoTlsa),
         };
+        if let Some(trouble) = trouble {
+            self.withhold(trouble);
+        }
         Ok(())
     }
 
@@ -405,10 +446,11 @@ impl CandidateSearch {
                 route::candidates(host, &usable, self.ports(policy), policy, &Arc::new(plan))
             }
             (HostDane::Present { base, ports }, level) => {
-                let names: Arc<[Domain]> =
-                    [base.clone()].into_iter().chain(self.route.names.iter().cloned()).collect();
-                let proves = self.route.security == Security::Secure
-                    || !matches!(level, Level::Dane { insecure_mx: InsecureMx::Encrypt, .. });
+                let names = self.reference_names(host, &base);
+                let is_secure = self.route.security == Security::Secure;
+                let proves =
+                    is_secure || !matches!(level, Level::Dane { insecure_mx: InsecureMx::Encrypt, .. });
+                let basis = if is_secure { Basis::Dane } else { Basis::DaneInsecureMx };
                 let (mut found, mut has_records) = (Vec::new(), false);
                 for port in self.ports(policy) {
                     let Some((_, tlsa)) = ports.iter().find(|(number, _)| *number == port.number) else {
@@ -419,8 +461,8 @@ impl CandidateSearch {
                         continue;
                     }
                     has_records = true;
-                    let plan =
-                        Arc::new(plan.by_dane(policy.tls.least, base.clone(), Arc::clone(&names), tlsa));
+                    let (least, names) = (policy.tls.least, Arc::clone(&names));
+                    let plan = Arc::new(plan.by_dane(least, base.clone(), names, tlsa, basis));
                     found.extend(route::candidates(
                         host,
                         &usable,
@@ -438,23 +480,38 @@ impl CandidateSearch {
         if found.is_empty() { Err(HostTrouble::NoUsablePort(host.clone())) } else { Ok(found) }
     }
 
+    /// Returns the names of which a certificate of a host must have one if an authority vouches for it (RFC 7672 section 3.2.2): that of its
+    /// TLSA records, and those that are known because of the way to it. A host that no MX records name keeps its own name too.
+    fn reference_names(&self, host: &Host, base: &Domain) -> Arc<[Domain]> {
+        let own = match (&self.stage, host) {
+            (SearchStage::Relay | SearchStage::ImplicitMx(_), Host::Name(name)) => Some(name),
+            (_, Host::Address(_)) | (SearchStage::Domain(_) | SearchStage::MxHosts(_), Host::Name(_)) => None,
+        };
+        let mut names = Vec::from([base.clone()]);
+        for name in own.into_iter().chain(&self.route.names) {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        names.into()
+    }
+
     /// Turns the first host into candidates.
     fn add_candidates(
         &mut self,
         addresses: &[IpAddr],
         dane: HostDane,
         next_hop: &NextHop,
-        policies: &Policies,
+        policy: &Arc<Policy>,
     ) {
         let Some(host) = self.hosts.pop_front() else { return };
-        let policy = policies.at(next_hop, &host);
-        let mut found: VecDeque<Candidate> = match self.candidates(&host, addresses, dane, next_hop, &policy)
-        {
+        let mut found: VecDeque<Candidate> = match self.candidates(&host, addresses, dane, next_hop, policy) {
             Ok(found) => found.into(),
-            Err(trouble) => {
+            Err(trouble @ HostTrouble::NoUsableFamily(_)) => {
                 self.host_trouble = Some(trouble);
                 return;
             }
+            Err(trouble) => return self.withhold(trouble),
         };
         if let Some(preferred) = self.preferred {
             let is_preferred = |candidate: &Candidate| candidate.remote == preferred;
@@ -473,7 +530,7 @@ impl CandidateSearch {
 
 /// Returns addresses that the administrator vouches for, or that are the next hop themselves.
 fn secure(addresses: Vec<IpAddr>) -> Resolved<Vec<IpAddr>> {
-    Resolved { value: addresses, security: Security::Secure, canonical: None }
+    Resolved { value: addresses, security: Security::Secure, canonical: Canonical::Itself }
 }
 
 /// Returns the dead end of a domain that could not be resolved.

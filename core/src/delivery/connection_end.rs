@@ -62,6 +62,8 @@ impl Delivery {
             self.pass.tried.note_useful();
         }
         let server = conn.server().unwrap_or_else(|| server(candidate));
+        // Where a policy needs TLS, anybody may have said what is said in plain text: it must not make mail fail for good.
+        let is_believed = conn.is_tls() || !candidate.plan.need.is_enforced();
         let is_excused = self.note_weakness(cx, &end);
         let used_plain_text = conn.went_on_in_plain_text();
         match end.cause {
@@ -84,7 +86,8 @@ impl Delivery {
             // A candidate that has decided mail on this connection is worth another.
             _ if conn.has_decided() => {}
             EndCause::Refused(reply, command) => {
-                let for_good = is_greeting(end.phase) && reply.class() == ReplyClass::Permanent;
+                let for_good =
+                    is_greeting(end.phase) && reply.class() == ReplyClass::Permanent && is_believed;
                 let note = |tried: &mut TriedCandidates| tried.note_refused(server, reply, command, for_good);
                 if for_good {
                     self.lose_candidate(cx, used_plain_text, note);
@@ -424,7 +427,7 @@ impl Delivery {
             return;
         }
         if self.pass.has_taken {
-            let failure = self.pass.tried.conclude(&self.next_hop, self.search.host_trouble());
+            let failure = self.pass.tried.conclude(&self.next_hop, &self.search);
             self.begin_closing();
             self.outputs.push_back(DeliveryOutput::HadEnough(failure));
         } else {
@@ -472,7 +475,7 @@ impl Delivery {
                 // Attempts of an earlier pass do not count for the mail of this one.
                 SearchStep::Exhausted if self.pass.is_continued => return self.begin_again(cx),
                 SearchStep::Exhausted => {
-                    let failure = self.pass.tried.conclude(&self.next_hop, self.search.host_trouble());
+                    let failure = self.pass.tried.conclude(&self.next_hop, &self.search);
                     return self.exhaust(PassFailure { failure, course: self.pass.tried.last_course() });
                 }
             }

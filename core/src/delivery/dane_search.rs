@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use crate::address::Domain;
 use crate::resolver::{
-    Answer, DnsFailure, DnsQuestion, LookupError, LookupRequest, QuestionType, Resolved, Security,
+    Answer, Canonical, DnsFailure, DnsQuestion, LookupError, LookupRequest, QuestionType, Resolved, Security,
 };
 use crate::tls::{Tlsa, tlsa};
 
@@ -53,11 +53,12 @@ impl DaneSearch {
     pub(super) fn new<T>(host: &Domain, addresses: &Resolved<T>, ports: &[u16]) -> Result<Self, DnsFailure> {
         let bases = match (addresses.security, &addresses.canonical) {
             (Security::Unknown, _) => return Err(not_validated(QuestionType::Ipv4, host.as_str())),
-            (Security::Secure, None) => [host.clone()].into(),
+            (Security::Secure, Canonical::Itself | Canonical::Unusable) => [host.clone()].into(),
             // The records of the name at the end of the aliases come first (RFC 7672 section 2.2.2).
-            (Security::Secure, Some(canonical)) => [canonical.clone(), host.clone()].into(),
-            (Security::Insecure, None) => VecDeque::new(),
-            (Security::Insecure, Some(_)) => {
+            (Security::Secure, Canonical::Other(canonical)) => [canonical.clone(), host.clone()].into(),
+            (Security::Insecure, Canonical::Itself) => VecDeque::new(),
+            // Whoever can forge the end of the aliases chooses what stands there, but not that the host is an alias.
+            (Security::Insecure, Canonical::Other(_) | Canonical::Unusable) => {
                 return Ok(Self { host: host.clone(), ports: distinct(ports), stage: Stage::Alias });
             }
         };
@@ -76,7 +77,7 @@ impl DaneSearch {
     }
 
     /// Processes the answer to [`DaneSearch::next`]. After an error it is not known what DANE demands of the host, so that the host
-    /// must not be used (RFC 7672 section 2.1.1).
+    /// must not be used (RFC 7672 section 2.1.2).
     pub(super) fn handle_answer(&mut self, answer: Answer) -> Result<(), LookupError> {
         match (&mut self.stage, answer) {
             (Stage::Alias, Answer::Alias(answer)) => {

@@ -64,6 +64,9 @@ use crate::wording::ServerName;
 
 /// Timeout of connecting to one candidate.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time for which a pass that has delivered mail opens further connections by what it has looked up. TLSA records bind only as long as
+/// they are published (RFC 7671 section 5.1), and a destination with mail all the time would never look again.
+const ROUTE_SPAN: Duration = Duration::from_secs(60 * 60);
 
 /// One pass over the mail of one next hop.
 #[derive(Debug)]
@@ -196,6 +199,9 @@ impl Delivery {
     /// Connects to the candidate.
     pub(crate) fn connect(&mut self, cx: &mut DeliveryContext<'_>) {
         let DeliveryStage::Candidate(candidate) = &self.stage else { return };
+        if self.pass.has_taken && cx.now >= self.routed_at + ROUTE_SPAN {
+            return self.close(cx);
+        }
         let connection = cx.admission.open(candidate, self.search.is_at_last_resorts());
         self.begin_connecting(cx, connection);
     }

@@ -4,6 +4,7 @@ use alloc::string::ToString as _;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::candidate_search::CandidateSearch;
 use crate::attempt::{Failure, HostTrouble, Server, Setback, Tried, Unreached};
 use crate::command::CommandName;
 use crate::course::Course;
@@ -67,7 +68,7 @@ impl TriedCandidates {
         self.any_other = true;
     }
 
-    /// Records a candidate that has refused. `for_good` is true for a 5yz at its greeting or HELO.
+    /// Records a candidate that has refused. `for_good` is true for a 5yz at its greeting or HELO, unless anybody may have said it.
     pub(super) fn note_refused(
         &mut self,
         server: Arc<Server>,
@@ -101,13 +102,15 @@ impl TriedCandidates {
         self.candidates.iter()
     }
 
-    /// Returns the failure of the mail when no candidate is left. `host` is the trouble with hosts that gave no candidate.
-    pub(super) fn conclude(&self, next_hop: &NextHop, host: Option<&HostTrouble>) -> Failure {
+    /// Returns the failure of the mail when no candidate is left of a search.
+    pub(super) fn conclude(&self, next_hop: &NextHop, search: &CandidateSearch) -> Failure {
+        let host = search.host_trouble();
         // The refusal of one server does not explain why TLS or AUTH, which another requires, was impossible.
         if let Some((server, reply, command)) = self.words.clone()
             && !self.any_wants_more
         {
-            return Failure::Refused { server, reply, command, fatal: self.any_refused && !self.any_other };
+            let fatal = self.any_refused && !self.any_other && !search.has_withheld();
+            return Failure::Refused { server, reply, command, fatal };
         }
         // Without a candidate, the name servers are the reason, unless a policy leaves none.
         let without_candidate = match host {

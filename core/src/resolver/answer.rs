@@ -35,14 +35,35 @@ pub struct Resolved<T> {
     pub value: T,
     /// Whether DNSSEC vouches for all of it, aliases too.
     pub security: Security,
-    /// The name at the end of the aliases, if the name that was asked for is one.
-    pub canonical: Option<Domain>,
+    /// The name at the end of the aliases.
+    pub canonical: Canonical,
 }
 
 impl<T> Resolved<T> {
     /// Returns what DNSSEC does not vouch for, found without aliases.
     pub const fn insecure(value: T) -> Self {
-        Self { value, security: Security::Insecure, canonical: None }
+        Self { value, security: Security::Insecure, canonical: Canonical::Itself }
+    }
+}
+
+/// The name at the end of the aliases of a name: its canonical name (RFC 1034 section 3.6.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Canonical {
+    /// The name itself: it is no alias.
+    Itself,
+    /// This one.
+    Other(Domain),
+    /// One that can be no domain. The name is an alias all the same.
+    Unusable,
+}
+
+impl Canonical {
+    /// Returns the other name, if it is one that can be used.
+    pub const fn other(&self) -> Option<&Domain> {
+        match self {
+            Self::Other(domain) => Some(domain),
+            Self::Itself | Self::Unusable => None,
+        }
     }
 }
 

@@ -8,8 +8,7 @@ use hickory_proto::rr::Name;
 
 use super::failure::{DnsFailure, DnsServerTrouble, LocalLookupError};
 use super::message::{Message, Question, QuestionType, Record, RecordData, domain_of, text_of};
-use super::{MxAnswer, Security};
-use crate::address::Domain;
+use super::{Canonical, MxAnswer, Security};
 use crate::tally::LookupResult;
 use crate::tls::TlsaRecord;
 
@@ -31,8 +30,7 @@ pub(super) struct Conclusion {
     pub(super) outcome: LookupOutcome,
     /// That of the least secure message that led to it.
     pub(super) security: Security,
-    /// The name at the end of the aliases. None if there are none, or if that name can be no domain.
-    pub(super) canonical: Option<Domain>,
+    pub(super) canonical: Canonical,
 }
 
 /// The outcome of a question.
@@ -112,7 +110,8 @@ impl Chain {
     pub(super) fn concluded_by(&self, known: Conclusion) -> Conclusion {
         Conclusion {
             security: self.security.max(known.security),
-            canonical: known.canonical.or_else(|| self.canonical()),
+            // The names between are nobody's canonical name.
+            canonical: if known.canonical == Canonical::Itself { self.canonical() } else { known.canonical },
             outcome: known.outcome,
         }
     }
@@ -122,8 +121,11 @@ impl Chain {
         Conclusion { outcome, security: self.security, canonical: self.canonical() }
     }
 
-    fn canonical(&self) -> Option<Domain> {
-        if self.aliases.is_empty() { None } else { domain_of(&self.question.name) }
+    fn canonical(&self) -> Canonical {
+        if self.aliases.is_empty() {
+            return Canonical::Itself;
+        }
+        domain_of(&self.question.name).map_or(Canonical::Unusable, Canonical::Other)
     }
 
     /// Processes an answer to [`Chain::question`], which has this security.

@@ -7,7 +7,7 @@ use core::net::{IpAddr, SocketAddr};
 
 use super::chain::{ADDRESSES_LIMIT, Conclusion, LookupOutcome};
 use super::sockets::TaskId;
-use super::{Answer, LocalLookupError, LookupError, MxAnswer, Resolved, Security};
+use super::{Answer, Canonical, LocalLookupError, LookupError, MxAnswer, Resolved, Security};
 use crate::address::is_destination;
 use crate::tls::TlsaRecord;
 
@@ -167,7 +167,12 @@ fn addresses(conclusions: Vec<Conclusion>) -> Result<Resolved<Vec<IpAddr>>, Look
             for address in found.iter().copied().filter(|address| is_destination(*address)) {
                 if address.is_ipv6() { ipv6.push(address) } else { ipv4.push(address) }
             }
-            if origin.as_ref().is_none_or(|known| security < known.security) {
+            let says_more = |known: &Resolved<()>| {
+                security < known.security
+                    // An alias that only one family shows counts.
+                    || (security == known.security && known.canonical == Canonical::Itself)
+            };
+            if origin.as_ref().is_none_or(says_more) {
                 origin = Some(Resolved { value: (), security, canonical });
             }
             continue;

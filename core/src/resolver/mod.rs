@@ -34,7 +34,7 @@ use crate::rng::Rng;
 use crate::settings::{NameServer, ResolverSettings};
 use crate::tally::{Counts, LookupResult};
 use crate::time::Instant;
-pub use answer::{Answer, LookupError, MxAnswer, Resolved, Security};
+pub use answer::{Answer, Canonical, LookupError, MxAnswer, Resolved, Security};
 use cache::Cache;
 use chain::{Chain, ChainStep, Conclusion, LookupOutcome};
 pub use failure::{DnsFailure, DnsQuestion, DnsServerTrouble, LocalLookupError, ResponseCode};

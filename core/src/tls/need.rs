@@ -45,6 +45,8 @@ pub enum Basis {
     Config,
     /// TLSA records of the host (RFC 7672).
     Dane,
+    /// TLSA records of a host that MX records have named for which DNSSEC does not vouch.
+    DaneInsecureMx,
     /// An MTA-STS policy of the domain (RFC 8461).
     Sts,
     /// The sender has asked for it (RFC 8689).
@@ -60,6 +62,9 @@ pub enum Proved {
     Pinned,
     /// A trusted authority vouches for it.
     Verified,
+    /// A TLSA record vouches for it, but anybody may have named it: DNSSEC does not vouch for the MX records. RFC 7672 section 2.2.1
+    /// forbids that logs take that for mail that has reached the domain safely.
+    DaneInsecureMx,
     /// A trusted authority vouches for it, as the MTA-STS policy of the domain wants.
     MtaSts,
     /// A TLSA record vouches for an authority that vouches for it.
@@ -100,6 +105,9 @@ impl Need {
         match tls.prove(proof) {
             Err(trouble) => short(Lack::Proof(proof, trouble)),
             Ok(Proved::Verified) if basis == Basis::Sts => Ok(Proved::MtaSts),
+            Ok(Proved::DaneTa | Proved::DaneEe) if basis == Basis::DaneInsecureMx => {
+                Ok(Proved::DaneInsecureMx)
+            }
             Ok(proved) => Ok(proved),
         }
     }
@@ -154,12 +162,19 @@ impl Tls {
 
 impl Proved {
     /// All of them, from the least to the most.
-    pub const ALL: [Self; 6] =
-        [Self::Unverified, Self::Pinned, Self::Verified, Self::MtaSts, Self::DaneTa, Self::DaneEe];
+    pub const ALL: [Self; 7] = [
+        Self::Unverified,
+        Self::Pinned,
+        Self::Verified,
+        Self::DaneInsecureMx,
+        Self::MtaSts,
+        Self::DaneTa,
+        Self::DaneEe,
+    ];
 
     /// Returns whether the server is known to be the right one. Credentials may be sent to it then.
     pub const fn is_authentic(self) -> bool {
-        !matches!(self, Self::Unverified)
+        !matches!(self, Self::Unverified | Self::DaneInsecureMx)
     }
 
     /// Returns the word by which the log, the ledger and the metrics call it.
@@ -168,6 +183,7 @@ impl Proved {
             Self::Unverified => "unverified",
             Self::Pinned => "pinned",
             Self::Verified => "verified",
+            Self::DaneInsecureMx => "DANE-insecure-MX",
             Self::MtaSts => "MTA-STS",
             Self::DaneTa => "DANE-TA",
             Self::DaneEe => "DANE-EE",

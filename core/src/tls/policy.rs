@@ -153,11 +153,19 @@ impl TlsPolicy {
 }
 
 impl TlsPlan {
-    /// Returns the plan for a host that has TLSA records, at which this version is the earliest that is enough, and of which these are [usable](super::tlsa::usable). They are those of `base`, which
-    /// is sent as SNI, and a certificate that an authority vouches for must have one of the names.
-    pub fn by_dane(&self, least: TlsVersion, base: Domain, names: Arc<[Domain]>, tlsa: Arc<[Tlsa]>) -> Self {
+    /// Returns the plan for a host that has TLSA records, at which this version is the earliest that is enough, and of which these are
+    /// [usable](super::tlsa::usable). They are those of `base`, which is sent as SNI, and a certificate that an authority vouches for
+    /// must have one of the names. The basis is [`Basis::Dane`] or [`Basis::DaneInsecureMx`].
+    pub fn by_dane(
+        &self,
+        least: TlsVersion,
+        base: Domain,
+        names: Arc<[Domain]>,
+        tlsa: Arc<[Tlsa]>,
+        basis: Basis,
+    ) -> Self {
         let proof = (!tlsa.is_empty()).then_some(Proof::Dane);
-        let need = Need::Required(Requirement { least, proof, is_enforced: true, basis: Basis::Dane });
+        let need = Need::Required(Requirement { least, proof, is_enforced: true, basis });
         let terms = TlsTerms {
             server: Host::Name(base),
             least,

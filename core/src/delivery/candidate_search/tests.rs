@@ -1,7 +1,9 @@
 use super::*;
 use crate::settings::Settings;
+use crate::tls::{Fallback, TlsPolicy, TlsaRecord};
 use alloc::collections::BTreeMap;
 use alloc::format;
+use alloc::vec;
 
 /// What is done with a candidate.
 #[derive(Clone, Copy, PartialEq)]
@@ -73,4 +75,92 @@ fn nothing_is_left_to_try_where_all_is_abandoned() {
     assert!(matches!(search.next(&next_hop, &policies, &hosts), SearchStep::Try(_)));
     search.abandon();
     assert!(matches!(search.next(&next_hop, &policies, &hosts), SearchStep::Exhausted));
+}
+
+/// Settings with this level at all hosts.
+fn with_level(level: Level) -> Settings {
+    let mut settings = Settings::for_tests();
+    settings.policy.tls = Arc::new(TlsPolicy { level, ..TlsPolicy::default() });
+    settings.policy.ports = [Port { number: 25, tls: TlsMode::StartTls }].into();
+    settings
+}
+
+fn secure_from<T>(value: T, canonical: Canonical) -> Resolved<T> {
+    Resolved { value, security: Security::Secure, canonical }
+}
+
+/// Answers what a search asks for, until it has a candidate. Each host has these addresses, and a record for an authority.
+fn first_candidate(
+    search: &mut CandidateSearch,
+    next_hop: &NextHop,
+    policies: &Policies,
+    addresses: &Resolved<Vec<IpAddr>>,
+) -> Option<Candidate> {
+    let record = TlsaRecord { usage: 2, selector: 1, matching: 1, data: vec![7; 32].into() };
+    let mut rng = Rng::from_seed([1; 32]);
+    loop {
+        let answer = match search.next(next_hop, policies, &BTreeMap::new()) {
+            SearchStep::Try(candidate) => return Some(candidate),
+            SearchStep::Exhausted => return None,
+            SearchStep::Lookup(LookupRequest::Mx(_)) => {
+                Answer::Mx(Ok(secure_from(MxAnswer::NoRecords, Canonical::Itself)))
+            }
+            SearchStep::Lookup(LookupRequest::Addresses(_)) => Answer::Addresses(Ok(addresses.clone())),
+            SearchStep::Lookup(LookupRequest::Tlsa(..)) => {
+                Answer::Tlsa(Ok(secure_from(vec![record.clone()], Canonical::Itself)))
+            }
+            SearchStep::Lookup(request @ LookupRequest::Alias(_)) => panic!("{request}"),
+        };
+        search.handle_answer(answer, next_hop, policies, "me.example", &mut rng).unwrap();
+    }
+}
+
+#[test]
+fn a_host_that_no_mx_record_names_keeps_its_own_name_beside_that_of_its_records() {
+    let domain = |name: &str| Domain::parse(name).unwrap();
+    let settings = with_level(Level::DaneOnly);
+    let policies = Policies::new(&settings.policy, &[]);
+    let relay = Relay { host: Host::Name(domain("smtp.example.org")), port: None, credentials: None };
+    let address = vec![IpAddr::from([192, 0, 2, 1])];
+    for next_hop in [NextHop::Relay(relay), NextHop::Domain(domain("smtp.example.org"))] {
+        for (canonical, expected) in [
+            (Canonical::Itself, &["smtp.example.org"][..]),
+            (Canonical::Other(domain("out.example.net")), &["out.example.net", "smtp.example.org"]),
+        ] {
+            let mut search = CandidateSearch::new(&next_hop);
+            let addresses = secure_from(address.clone(), canonical);
+            let candidate = first_candidate(&mut search, &next_hop, &policies, &addresses).unwrap();
+            let names: Vec<&str> = candidate.plan.terms.tlsa_names.iter().map(Domain::as_str).collect();
+            assert_eq!(names, expected, "{next_hop:?}");
+        }
+    }
+}
+
+#[test]
+fn other_policies_count_for_all_that_is_known_and_looked_for() {
+    let next_hop = NextHop::Domain(Domain::parse("example.org").unwrap());
+    let dane = Level::Dane { otherwise: Fallback::May, insecure_mx: InsecureMx::Dane };
+    let (before, after) = (with_level(dane), with_level(Level::DaneOnly));
+    let (before, after) = (Policies::new(&before.policy, &[]), Policies::new(&after.policy, &[]));
+    let mut rng = Rng::from_seed([1; 32]);
+    let mut answer = |search: &mut CandidateSearch, answer| {
+        search.handle_answer(answer, &next_hop, &before, "me.example", &mut rng).unwrap();
+        search.next(&next_hop, &before, &BTreeMap::new())
+    };
+    // While records are looked up.
+    let mut search = CandidateSearch::new(&next_hop);
+    assert!(matches!(search.next(&next_hop, &before, &BTreeMap::new()), SearchStep::Lookup(_)));
+    answer(&mut search, Answer::Mx(Ok(Resolved::insecure(MxAnswer::NoRecords))));
+    let addresses = secure_from([1, 2].map(|last| IpAddr::from([192, 0, 2, last])).into(), Canonical::Itself);
+    let step = answer(&mut search, Answer::Addresses(Ok(addresses.clone())));
+    assert!(matches!(step, SearchStep::Lookup(LookupRequest::Tlsa(..))), "{step:?}");
+    assert!(search.reconfigure(&next_hop, &before));
+    assert!(!search.reconfigure(&next_hop, &after));
+    // While another server is searched for, candidates are passed over.
+    let elsewhere = Some(SocketAddr::from(([192, 0, 2, 99], 25)));
+    let mut search = CandidateSearch::new(&next_hop).preferring(elsewhere);
+    let found = first_candidate(&mut search, &next_hop, &before, &addresses);
+    assert!(found.is_some() && !search.passed_over.is_empty());
+    assert!(search.reconfigure(&next_hop, &before));
+    assert!(!search.reconfigure(&next_hop, &after));
 }

@@ -14,8 +14,14 @@ fn domain(text: &str) -> Domain {
     Domain::parse(text).unwrap()
 }
 
+/// Returns how addresses were found. `canonical` is the end of the aliases of their host, if it is one; `-` can be no domain.
 fn origin(security: Security, canonical: Option<&str>) -> Resolved<()> {
-    Resolved { value: (), security, canonical: canonical.map(domain) }
+    let canonical = match canonical {
+        None => Canonical::Itself,
+        Some("-") => Canonical::Unusable,
+        Some(name) => Canonical::Other(domain(name)),
+    };
+    Resolved { value: (), security, canonical }
 }
 
 /// A record that is usable, or one that is not (RFC 7672 section 3.1.3).
@@ -25,7 +31,7 @@ fn record(is_usable: bool) -> TlsaRecord {
 }
 
 fn records(security: Security, value: Vec<TlsaRecord>) -> Answer {
-    Answer::Tlsa(Ok(Resolved { value, security, canonical: None }))
+    Answer::Tlsa(Ok(Resolved { value, security, canonical: Canonical::Itself }))
 }
 
 /// Searches, and returns what was asked, and what was found.
@@ -65,9 +71,11 @@ fn the_base_domain_follows_from_the_security_of_the_addresses() {
                 records(Security::Secure, vec![record(true)])
             }
             LookupRequest::Tlsa(..) => records(Security::Secure, vec![]),
-            LookupRequest::Alias(_) => {
-                Answer::Alias(Ok(Resolved { value: true, security: Security::Secure, canonical: None }))
-            }
+            LookupRequest::Alias(_) => Answer::Alias(Ok(Resolved {
+                value: true,
+                security: Security::Secure,
+                canonical: Canonical::Itself,
+            })),
             LookupRequest::Mx(_) | LookupRequest::Addresses(_) => panic!("{request}"),
         }
     };
@@ -91,6 +99,9 @@ fn the_base_domain_follows_from_the_security_of_the_addresses() {
         ),
         (Security::Secure, Some("end.example"), &[], vec![tlsa("end.example"), tlsa(HOST)], HostDane::Absent),
         (Security::Insecure, Some("end.example"), both, vec![alias(), tlsa(HOST)], present(HOST, &[(25, 1)])),
+        // Who can forge the end of the aliases may put anything there.
+        (Security::Insecure, Some("-"), both, vec![alias(), tlsa(HOST)], present(HOST, &[(25, 1)])),
+        (Security::Secure, Some("-"), both, vec![tlsa(HOST)], present(HOST, &[(25, 1)])),
     ] {
         let result = search(&origin(security, canonical), &[25], with_records(names));
         assert_eq!(result, (asked, Ok(found)), "{security:?} {canonical:?} {names:?}");
@@ -103,7 +114,7 @@ fn an_alias_in_a_zone_that_is_not_signed_has_no_dane() {
         [(true, Security::Insecure), (false, Security::Insecure), (false, Security::Secure)]
     {
         let (asked, found) = search(&origin(Security::Insecure, Some("end.example")), &[25], |_| {
-            Answer::Alias(Ok(Resolved { value, security, canonical: None }))
+            Answer::Alias(Ok(Resolved { value, security, canonical: Canonical::Itself }))
         });
         assert_eq!((asked.len(), found), (1, Ok(HostDane::Absent)), "{value} {security:?}");
     }
@@ -158,9 +169,11 @@ fn a_lookup_that_fails_or_that_nobody_vouches_for_leaves_it_open_what_dane_deman
         (origin(Security::Secure, None), "TLSA records of _25._tcp.mx.example"),
     ] {
         let (_, found) = search(&origin, &[25], |request| match request {
-            LookupRequest::Alias(_) => {
-                Answer::Alias(Ok(Resolved { value: true, security: Security::Unknown, canonical: None }))
-            }
+            LookupRequest::Alias(_) => Answer::Alias(Ok(Resolved {
+                value: true,
+                security: Security::Unknown,
+                canonical: Canonical::Itself,
+            })),
             LookupRequest::Tlsa(..) => records(Security::Unknown, vec![]),
             LookupRequest::Mx(_) | LookupRequest::Addresses(_) => panic!("{request}"),
         });

@@ -1,6 +1,7 @@
 //! New settings, and new watchers, while passes are under way.
 
 use alloc::vec::Vec;
+use core::net::SocketAddr;
 
 use super::{DELIVERY_LIMIT, Deliveries};
 use crate::delivery::Delivery;
@@ -68,7 +69,10 @@ impl Deliveries {
     }
 }
 
-/// Returns what is said to all candidates.
+/// Returns what is said to all candidates, and whom it is believed who they are.
 fn talk(settings: &Settings) -> impl PartialEq + '_ {
-    (&settings.announce, settings.auth_insecure)
+    let servers = settings.resolver.servers.iter();
+    let believed: Vec<SocketAddr> =
+        servers.filter(|server| server.is_believed).map(|server| server.address).collect();
+    (&settings.announce, settings.auth_insecure, believed)
 }

@@ -142,6 +142,60 @@ fn a_lookup_of_records_that_fails_rules_the_host_out_and_the_next_one_is_tried()
 }
 
 #[test]
+fn what_anybody_may_have_said_does_not_make_mail_fail_for_good() {
+    let refusal = |greeting| Behaviour { key: KEY, ..Behaviour::on("greeting", greeting) };
+    // `fate` asserts that each failure is temporary.
+    for level in [Level::Encrypt, Level::Verify([].into()), Level::DaneOnly] {
+        let mut world = with_records(level, &[record(KEY)]);
+        world.server("192.0.2.1").usual = refusal("554 5.7.1 go away");
+        let text = fate(&mut world);
+        assert!(text.starts_with("554 5.7.1 go away"), "{text}");
+    }
+    // What the server itself says is its last word, inside TLS.
+    let mut settings = with_policy(|policy| {
+        policy.tls = Arc::new(TlsPolicy { level: Level::Encrypt, ..TlsPolicy::default() });
+        policy.ports = [Port { number: 465, tls: TlsMode::Implicit }].into();
+    });
+    settings.resolver.servers[0].is_believed = true;
+    let mut world = World::with(settings, Mode::Daemon);
+    world.domain("example.org", "192.0.2.1");
+    world.server("192.0.2.1:465").usual = refusal("554 5.7.1 go away");
+    let id = world.mail("", "b@example.org", "x");
+    world.run();
+    let is_fatal = |event: &Event| matches!(event, Event::Failed { id: of, kind: FailureKind::Permanent, .. } if *of == MailId(id));
+    assert!(world.events.iter().any(is_fatal), "{}", world.notes());
+    // A host that was left out might have taken the mail.
+    let mut world = with_records(dane(), &[record(KEY)]);
+    world.broken_names.insert("_25._tcp.mx.example.org".into(), ResponseCode::ServFail);
+    world.exchange("example.org", 20, "second.example", "192.0.2.2").usual = refusal("554 no");
+    let text = fate(&mut world);
+    assert!(text.starts_with("554 no"), "{text}");
+}
+
+#[test]
+fn records_that_have_changed_are_seen_while_mail_never_ceases() {
+    let mut world = with_records(dane(), &[record(KEY)]);
+    let mut settings = with_policy(|policy| {
+        policy.tls = Arc::new(TlsPolicy { level: dane(), ..TlsPolicy::default() });
+        policy.messages = Some(1);
+        policy.rate_limit = Some(RateLimit { transactions: 1, per: Duration::from_secs(1) });
+    });
+    settings.resolver.servers[0].is_believed = true;
+    world.input(Input::Settings(Box::new(settings)));
+    // Each mail has a connection of its own, and there is one in a second.
+    for number in 0..4500 {
+        world.mail("a@example.net", "b@example.org", &format!("{number}"));
+    }
+    world.run_for(Duration::from_secs(5));
+    world.certificates.insert("_25._tcp.mx.example.org".into(), vec![record(9)]);
+    world.run_for(Duration::from_secs(80 * 60));
+    let taken = world.server("192.0.2.1").accepted.len();
+    assert!((3000..4000).contains(&taken), "{taken}");
+    let text = world.notes();
+    assert!(text.contains("none of the TLSA records"), "{text}");
+}
+
+#[test]
 fn hosts_that_are_not_secure_are_not_asked_for_records() {
     let mut world = with_records(dane(), &[record(9)]);
     world.signed.remove("mx.example.org");
@@ -152,7 +206,7 @@ fn hosts_that_are_not_secure_are_not_asked_for_records() {
 #[test]
 fn records_bind_at_hosts_of_insecure_mx_records_as_the_line_says() {
     for (insecure_mx, expected, asked) in [
-        (InsecureMx::Dane, "DANE-EE", 1),
+        (InsecureMx::Dane, "DANE-insecure-MX", 1),
         (InsecureMx::Encrypt, "unverified", 1),
         (InsecureMx::May, "unverified", 0),
     ] {

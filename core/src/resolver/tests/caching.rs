@@ -172,7 +172,7 @@ fn the_cache_is_bounded_and_drops_what_expires_first() {
     let outcome = Conclusion {
         outcome: LookupOutcome::Mx(MxAnswer::NullMx),
         security: Security::Insecure,
-        canonical: None,
+        canonical: Canonical::Itself,
     };
     for n in 0..=ENTRIES_LIMIT {
         let ttl_s = if n == 7 { 60 } else { 300 };

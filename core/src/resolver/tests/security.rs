@@ -105,15 +105,40 @@ fn a_chain_over_several_messages_is_as_secure_as_the_least_secure_of_them() {
         scene.reply_authentic(&sent, vec![a_record("host.example.", 1)], second);
         let Answer::Addresses(Ok(found)) = scene.whole_answer() else { panic!() };
         assert_eq!(found.security == Security::Secure, first && second);
-        assert_eq!(found.canonical, Some(Domain::parse("host.example").unwrap()));
+        assert_eq!(found.canonical, Canonical::Other(Domain::parse("host.example").unwrap()));
         // The end of the chain from the cache has its own security, and the new beginning too.
         scene.addresses("other.example", IPV4);
         let sent = scene.one_sent();
         scene.reply_authentic(&sent, vec![alias("other.example.", "mx.example.")], true);
         let Answer::Addresses(Ok(found)) = scene.whole_answer() else { panic!() };
         assert_eq!(found.security == Security::Secure, first && second);
-        assert_eq!(found.canonical, Some(Domain::parse("host.example").unwrap()));
+        assert_eq!(found.canonical, Canonical::Other(Domain::parse("host.example").unwrap()));
     }
+}
+
+#[test]
+fn an_alias_is_one_whatever_stands_at_its_end() {
+    let mut scene = believing(&[true]);
+    for (name, security, is_authentic) in
+        [("mx.example", Security::Insecure, false), ("mx2.example", Security::Secure, true)]
+    {
+        scene.addresses(name, IPV4);
+        let sent = scene.one_sent();
+        let records = vec![
+            alias(&format!("{name}."), "host.example."),
+            alias("host.example.", "*.example."),
+            a_record("*.example.", 1),
+        ];
+        scene.reply_authentic(&sent, records, is_authentic);
+        let Answer::Addresses(Ok(found)) = scene.whole_answer() else { panic!() };
+        assert_eq!((found.security, found.canonical), (security, Canonical::Unusable));
+    }
+    // What is known of the end of the aliases says so too: the name before it is nobody's canonical name.
+    scene.addresses("other.example", IPV4);
+    let sent = scene.one_sent();
+    scene.reply_authentic(&sent, vec![alias("other.example.", "mx.example.")], true);
+    let Answer::Addresses(Ok(found)) = scene.whole_answer() else { panic!() };
+    assert_eq!((found.security, found.canonical), (Security::Insecure, Canonical::Unusable));
 }
 
 #[test]
@@ -180,7 +205,7 @@ fn tlsa_records_are_given_as_they_are_and_can_be_forgotten() {
     scene.reply_authentic(&sent, records, true);
     let expected =
         |data: &[u8]| TlsaRecord { usage: 3, selector: 1, matching: 1, data: Bytes::copy_from_slice(data) };
-    let canonical = Some(Domain::parse("certificates.example").unwrap());
+    let canonical = Canonical::Other(Domain::parse("certificates.example").unwrap());
     let value = vec![expected(&[7; 32]), expected(&[])];
     assert_eq!(
         scene.whole_answer(),
@@ -250,7 +275,7 @@ fn an_alias_is_found_and_not_followed() {
     let sent = scene.one_sent();
     assert_eq!(sent.message().queries[0].query_type(), RecordType::CNAME);
     scene.reply_authentic(&sent, vec![alias("mx.example.", "host.example.")], true);
-    let expected = Resolved { value: true, security: Security::Secure, canonical: None };
+    let expected = Resolved { value: true, security: Security::Secure, canonical: Canonical::Itself };
     assert_eq!(scene.whole_answer(), Answer::Alias(Ok(expected)));
 }
 

@@ -28,7 +28,9 @@ fn requirements() -> Vec<Requirement> {
     for least in [TlsVersion::V1_2, TlsVersion::V1_3] {
         for proof in [None, Some(Proof::Dane), Some(Proof::WebPki), Some(Proof::Pin)] {
             for is_enforced in [true, false] {
-                for basis in [Basis::Config, Basis::Dane, Basis::Sts, Basis::RequireTls] {
+                for basis in
+                    [Basis::Config, Basis::Dane, Basis::DaneInsecureMx, Basis::Sts, Basis::RequireTls]
+                {
                     requirements.push(Requirement { least, proof, is_enforced, basis });
                 }
             }
@@ -77,6 +79,9 @@ fn a_requirement_is_judged_by_what_it_names_and_nothing_else() {
                 (TlsVersion::V1_2, TlsVersion::V1_3) => short(Lack::Version(TlsVersion::V1_2)),
                 _ => match (proof, tls.dane, tls.verification, tls.pin, basis) {
                     (None, ..) => Ok(tls.proves()),
+                    (Some(Proof::Dane), Some(Ok(_)), _, _, Basis::DaneInsecureMx) => {
+                        Ok(Proved::DaneInsecureMx)
+                    }
                     (Some(Proof::Dane), Some(Ok(DaneMatch::EndEntity)), ..) => Ok(Proved::DaneEe),
                     (Some(Proof::Dane), Some(Ok(DaneMatch::TrustAnchor)), ..) => Ok(Proved::DaneTa),
                     (Some(Proof::Dane), Some(Err(_)), ..) => short(Lack::Proof(Proof::Dane, NameMismatch)),
@@ -103,7 +108,7 @@ fn with_an_enforced_requirement_no_result_is_weaker_than_it() {
             assert!(tls.version >= requirement.least);
             let is_enough = match requirement.proof {
                 None => true,
-                Some(Proof::Dane) => proved >= Proved::DaneTa && matches!(tls.dane, Some(Ok(_))),
+                Some(Proof::Dane) => proved >= Proved::DaneInsecureMx && matches!(tls.dane, Some(Ok(_))),
                 Some(Proof::WebPki) => proved >= Proved::Verified && tls.verification.is_verified(),
                 Some(Proof::Pin) => proved.is_authentic() && tls.pin == Some(true),
             };

@@ -68,12 +68,12 @@ fn records_of_which_none_is_usable_need_encryption_alone() {
     let names: Arc<[_]> = [name("mx.example.org")].into();
     let plan = policy.plan(&domain(), &host());
     let plan =
-        plan.by_dane(TlsVersion::V1_3, name("base.example.org"), Arc::clone(&names), Arc::clone(&usable));
+        plan.by_dane(least, name("base.example.org"), Arc::clone(&names), Arc::clone(&usable), Basis::Dane);
     assert_eq!(plan.need.proof(), Some(Proof::Dane));
     assert_eq!((&plan.terms.tlsa, &plan.terms.tlsa_names), (&usable, &names));
     assert_eq!((&plan.terms.server, plan.terms.least), (&Host::Name(name("base.example.org")), least));
 
-    let plan = plan.by_dane(TlsVersion::V1_2, name("base.example.org"), names, Arc::default());
+    let plan = plan.by_dane(TlsVersion::V1_2, name("base.example.org"), names, Arc::default(), Basis::Dane);
     assert_eq!((plan.need.proof(), plan.terms.needs_proof), (None, false));
     let short = Shortfall { lack: Lack::Tls, basis: Basis::Dane };
     assert_eq!(plan.need.judge_plain_text(), Err(short));

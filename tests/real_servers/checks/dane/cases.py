@@ -91,7 +91,7 @@ ROUTES = [
     delivered("secure", "DANE-EE", host(POSTFIX_EE, "3 1 1 <ee>")),
     delivered("implicit", "DANE-EE", f"@ A {EXIM_EE}\n_25._tcp TLSA 3 1 1 <ee>", to="implicit"),
     delivered("alias-domain", "DANE-EE", "www CNAME secure.both.example.", below="www.", to="mx.secure"),
-    delivered("insecure", "DANE-EE", "@ MX 10 mx.secure", signing="unsigned", to="mx.secure"),
+    delivered("insecure", "DANE-insecure-MX", "@ MX 10 mx.secure", signing="unsigned", to="mx.secure"),
     refused("insecure-wrong", not_accepted_text("wrong", POSTFIX_EE, NO_MATCH), "@ MX 10 mx.wrong", signing="unsigned"),
     delivered("insecure-encrypt", "unverified", "@ MX 10 mx.wrong", signing="unsigned", level="dane insecure_mx=encrypt", to="mx.wrong", finger=("refused", NO_OPTION)),
     refused("insecure-encrypt-plain", without_tls_text("plain-postfix", POSTFIX_PLAIN, "DANE"), "@ MX 10 mx.plain-postfix", signing="unsigned", level="dane insecure_mx=encrypt"),
