@@ -140,7 +140,9 @@ fn code() -> String {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 add(&path, code);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
+            } else if path.extension().is_some_and(|extension| extension == "rs")
+                && !path.ends_with("documentation_tests.rs")
+            {
                 code.push_str(&fs::read_to_string(&path).unwrap());
             }
         }
@@ -153,19 +155,88 @@ fn code() -> String {
     pieces.fold(first, |joined, piece| joined + piece.trim_start())
 }
 
+/// Returns the product that a constant is written as, such as `64 * 1024`.
+fn product(text: &str) -> Option<u64> {
+    text.split('*').map(|factor| factor.trim().replace('_', "").parse::<u64>().ok()).product()
+}
+
+/// Returns the ways in which the documentation may write the value of a constant: with its unit, as a number or as a word.
+fn ways_to_write(value: &str) -> Vec<String> {
+    let span = |name: &str| product(value.strip_prefix(name)?.strip_prefix('(')?.strip_suffix(')')?);
+    if let Some(seconds) = span("Duration::from_secs") {
+        vec![format!("{seconds} s"), format!("{} min", seconds / 60), format!("{} h", seconds / 3600)]
+    } else if let Some(millis) = span("Duration::from_millis") {
+        vec![format!("{millis} ms"), format!("{}.{:02} s", millis / 1000, millis % 1000 / 10)]
+    } else if let Some(number) = product(value) {
+        let word = match number {
+            2 => "half",
+            8 => "eight",
+            _ => "",
+        };
+        let binary = [format!("{} KiB", number >> 10), format!("{} MiB", number >> 20)];
+        let written = [number.to_string(), word.to_owned()].into_iter().chain(binary);
+        written.filter(|text| !text.is_empty()).collect()
+    } else {
+        Vec::new()
+    }
+}
+
+/// Returns whether a text holds another one that is not part of a longer number or word.
+fn holds(text: &str, part: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(part).any(|(at, _)| {
+        let (before, after) = (&text[..at], &text[at + part.len()..]);
+        !before.ends_with(is_part) && !before.ends_with('.') && !after.starts_with(is_part)
+    })
+}
+
 #[test]
-fn every_limit_of_the_documentation_has_its_name_in_the_code() {
+fn every_limit_of_the_documentation_is_that_of_the_code() {
     let code = code();
     let (_, page) = pages().into_iter().find(|(name, _)| name == "limits.md").unwrap();
-    let mut names = 0;
+    let mut limits = 0;
     for row in page.lines().filter(|line| line.starts_with("| ")) {
-        let column = row.trim_end_matches('|').rsplit('|').next().unwrap();
-        for name in column.split('`').skip(1).step_by(2) {
-            assert!(code.contains(&format!("const {name}:")), "there is no {name}");
-            names += 1;
+        let [_, _, told, names, _] = row.split('|').collect::<Vec<_>>()[..] else { panic!("{row}") };
+        for name in names.split('`').skip(1).step_by(2) {
+            let begin = format!("const {name}: ");
+            let constants = code.split(&begin).skip(1);
+            let values: Vec<&str> = constants
+                .filter_map(|rest| Some(rest.split_once(';')?.0.split_once('=')?.1.trim()))
+                .collect();
+            let ways: Vec<String> = values.iter().flat_map(|value| ways_to_write(value)).collect();
+            assert!(ways.iter().any(|way| holds(told, way)), "{name} is {values:?}, and not {told}");
+            limits += 1;
         }
     }
-    assert!(names > 50, "{names}");
+    assert!(limits > 50, "{limits}");
+}
+
+/// Pages whose tables are about words of the program: directives, keys, columns, metrics.
+const PAGES_OF_WORDS: [&str; 5] =
+    ["configuration.md", "monitoring.md", "queue.md", "submission.md", "tls-and-dkim.md"];
+
+#[test]
+fn every_word_in_the_tables_of_the_documentation_is_one_of_the_program() {
+    let code = code();
+    let mut words = 0;
+    for (page, text) in pages() {
+        let text = match &*page {
+            "operation.md" => text.split("\n## ").find(|section| section.starts_with("The log\n")).unwrap(),
+            _ if PAGES_OF_WORDS.contains(&&*page) => &text,
+            _ => continue,
+        };
+        for row in text.lines().filter(|line| line.starts_with("| `")) {
+            let column = row.split(" | ").next().unwrap();
+            for quoted in column.split('`').skip(1).step_by(2) {
+                let word = quoted.split([' ', '{']).next().unwrap();
+                // The library for metrics adds this to the names of counters.
+                let name = word.strip_suffix("_total").unwrap_or(word);
+                assert!(holds(&code, name), "{page}: the program does not know {word}");
+                words += 1;
+            }
+        }
+    }
+    assert!(words > 150, "{words}");
 }
 
 /// The shortest piece of a text that is looked for.
