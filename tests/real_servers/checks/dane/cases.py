@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 # Receivers by address: which certificate they show stands in master.cf and in certificates.EXIM.
-POSTFIX_EE, POSTFIX_TA, POSTFIX_V1, POSTFIX_PLAIN, POSTFIX_ALT, POSTFIX_EXPIRED = (f"127.0.0.{n}" for n in range(70, 76))
-EXIM_EE, EXIM_TA, EXIM_V1, EXIM_PLAIN, EXIM_STRANGER = (f"127.0.0.{n}" for n in range(80, 85))
+POSTFIX_EE, POSTFIX_TA, POSTFIX_V1, POSTFIX_PLAIN, POSTFIX_ALT, POSTFIX_EXPIRED, POSTFIX_COMMON, POSTFIX_ALONE, POSTFIX_OLD, POSTFIX_ED25519 = (
+    f"127.0.0.{n}" for n in range(70, 80)
+)
+EXIM_EE, EXIM_TA, EXIM_V1, EXIM_PLAIN, EXIM_STRANGER, EXIM_P521, EXIM_DOMAIN = (f"127.0.0.{n}" for n in range(80, 87))
 # The port, other than 25, at which alone POSTFIX_ALT listens.
 ALT = 2525
 
@@ -102,7 +104,7 @@ ROUTES = [
         "@ MX 10 mx.secure",
         signing="unsigned",
         level="dane-only",
-        finger=("DANE-EE", "it takes insecure MX records at this level too, and then says Trusted instead of Verified"),
+        finger=("DANE-insecure-MX", "it takes insecure MX records at this level too"),
     ),
     delivered(
         "insecure-implicit",
@@ -150,6 +152,14 @@ HOSTS = [
         host(POSTFIX_EE, "3 1 1 <ee>"),
         spoiled=[("mx", "A")],
     ),
+    refused(
+        "alias-bogus",
+        f"{HOSTS_FAILED}looking up the TLSA records of _25._tcp.mx.bogus-records.both.example {SERVFAIL}",
+        "@ MX 10 mx\nmx CNAME mx.bogus-records\n_25._tcp.mx TLSA 3 1 1 <ee>",
+    ),
+    delivered(
+        "alias-tree", "DANE-EE", f"@ MX 10 mx.old.alias-tree\nold DNAME new\nmx.new A {POSTFIX_EE}\n_25._tcp.mx.new TLSA 3 1 1 <ee>", to="mx.old.alias-tree"
+    ),
     delivered("bogus-family", "DANE-EE", host(POSTFIX_EE, "3 1 1 <ee>") + "mx AAAA 2001:db8::70", spoiled=[("mx", "AAAA")]),
 ]
 
@@ -187,6 +197,16 @@ RECORDS = [
     ),
     delivered("bogus-first", "DANE-EE", "@ MX 10 mx.bogus-records\n@ MX 20 mx.secure", to="mx.secure"),
     delivered("alias-records", "DANE-EE", f"@ MX 10 mx\nmx A {POSTFIX_EE}\n_25._tcp.mx CNAME _25._tcp.mx.secure"),
+    refused(
+        "alias-loop",
+        f"{HOSTS_FAILED}looking up the TLSA records of _25._tcp.mx.alias-loop.both.example {SERVFAIL}",
+        host(POSTFIX_EE) + "_25._tcp.mx CNAME _25._tcp.loop.alias-loop\n_25._tcp.loop CNAME _25._tcp.mx.alias-loop",
+    ),
+    delivered("alias-nowhere", "unverified", host(POSTFIX_EE) + "_25._tcp.mx CNAME nothing.secure"),
+    delivered("odd", "unverified", host(POSTFIX_EE, "3 1 1 <short>", "4 1 1 <wrong>", "3 2 1 <wrong>", "3 1 9 <wrong>", "2 0 0 <wrong>")),
+    delivered("odd-and-good", "DANE-EE", host(POSTFIX_EE, "3 1 1 <short>", "4 1 1 <wrong>", "3 2 1 <wrong>", "3 1 9 <wrong>", "3 1 1 <ee>")),
+    # More than a datagram holds.
+    delivered("many", "DANE-EE", host(POSTFIX_EE, *[f"3 1 1 <wrong-{n}>" for n in range(120)], "3 1 1 <ee>")),
     not_accepted("wrong", NO_MATCH, POSTFIX_EE, "3 1 1 <wrong>"),
     delivered(
         "wrong-first", "DANE-EE", "@ MX 10 mx.wrong\n@ MX 20 mx.secure", to="mx.secure", finger=("refused", "it stops at the first host that answers")
@@ -210,6 +230,33 @@ PORTS = [
 RECEIVERS = [
     delivered("v1-postfix", "DANE-EE", host(POSTFIX_V1, "3 1 1 <v1>")),
     delivered("v1-exim", "DANE-EE", host(EXIM_V1, "3 0 1 <v1>")),
+    delivered("v1-old", "DANE-EE", host(POSTFIX_OLD, "3 1 1 <v1>")),
+    delivered("ed25519", "DANE-EE", host(POSTFIX_ED25519, "3 1 1 <ed25519>")),
+    delivered("p521", "DANE-EE", host(EXIM_P521, "3 1 1 <p521>")),
+    delivered("wildcard", "DANE-TA", host(POSTFIX_TA, "2 1 1 <ca>")),
+    delivered("common-name", "DANE-TA", host(POSTFIX_COMMON, "2 1 1 <ca>")),
+    # A certificate for the names in DOMAINS, none of which is that of a host.
+    delivered("domain-name", "DANE-TA", host(EXIM_DOMAIN, "2 1 1 <ca>")),
+    *[delivered(name, "DANE-TA", f"www CNAME end.{name}\nend MX 10 mx.domain-name", below="www.", to="mx.domain-name") for name in ("original-name", "expanded-name")],
+    delivered(
+        "implicit-name",
+        "DANE-TA",
+        f"www CNAME end.implicit-name\nend A {EXIM_DOMAIN}\n_25._tcp.end TLSA 2 1 1 <ca>",
+        below="www.",
+        to="www.implicit-name",
+        finger=("refused", "it takes only the name of the records, against RFC 7672 section 3.2.2"),
+    ),
+    refused(
+        "domain-insecure",
+        not_accepted_text("domain-name", EXIM_DOMAIN, "it is for another name"),
+        "@ MX 10 mx.domain-name",
+        signing="unsigned",
+        finger=("DANE-insecure-MX", "it takes the name of the domain although its MX records are insecure, against RFC 7672 section 3.2.2"),
+    ),
+    not_accepted("alone-201", NO_MATCH, POSTFIX_ALONE, "2 0 1 <ca>"),
+    not_accepted("alone-211", NO_MATCH, POSTFIX_ALONE, "2 1 1 <ca>"),
+    delivered("alone-200", "DANE-TA", host(POSTFIX_ALONE, "2 0 0 <ca>")),
+    delivered("alone-210", "DANE-TA", host(POSTFIX_ALONE, "2 1 0 <ca>")),
     without_tls("plain-postfix", POSTFIX_PLAIN, "3 1 1 <ee>"),
     without_tls("plain-exim", EXIM_PLAIN, "2 1 1 <ca>"),
     not_accepted("wrong-exim", NO_MATCH, EXIM_EE, "3 1 1 <wrong>"),
@@ -229,8 +276,9 @@ _25._tcp.alias TLSA 3 1 1 <wrong>
 tlsa TLSA 3 1 1 <wrong>"""
 CHANGING = not_accepted("changing", NO_MATCH, POSTFIX_EE, "3 1 1 <wrong>")
 OTHERS = [Case("insecure-hosts", INSECURE_HOSTS, "", "", signing="unsigned"), CHANGING]
-# The hosts that the private authority certifies; of a name too few.
-CERTIFIED = [f"mx.{case.name}.both.example" for case in CASES if case.name != "other-name"]
+# The names that the private authority certifies: those of domains, for one receiver, and those of hosts, for the others.
+DOMAINS = [f"{name}.both.example" for name in ("domain-name", "domain-insecure", "www.original-name", "end.expanded-name", "www.implicit-name")]
+HOSTS_CERTIFIED = [f"{'*' if case.name == 'wildcard' else 'mx'}.{case.name}.both.example" for case in CASES if case.name != "other-name"]
 
 # What each case rests on: whether the resolver says of a lookup that it is secure.
 SECURITY = [

@@ -33,9 +33,14 @@ def verdict(said: str) -> str:
     # Only the last host counts: of those before, some record or address could not be had.
     said = re.split(r"Failed to establish session to .*", said)[-1].strip() or "lookup failed"
     made = re.search(r"(Verified|Trusted|Untrusted|Anonymous) TLS connection established", said)
-    matched = re.search(r"Matched DANE (EE|TA) certificate", said)
-    if made and made[1] in ("Verified", "Trusted") and matched:
+    matched = re.search(r"Matched DANE (EE|TA) ", said)
+    if made and made[1] == "Verified" and matched:
         return f"DANE-{matched[1]}"
+    # Its word for what is proved where the MX records are insecure.
+    if made and made[1] == "Trusted" and matched:
+        return "DANE-insecure-MX"
+    if made and "all TLSA records unusable" in said:
+        return "unverified"
     # Without records `dane-only` wants a certificate that the system trusts, and there is none.
     if any(words in said for words in ("lookup failed", "DNSSEC-signed TLSA record:", 'resorting to "secure"')):
         return "refused"
