@@ -20,7 +20,7 @@ use crate::shown::ShownAddress;
 use crate::status::EnhancedStatus;
 use crate::system_error::{NetworkTrouble, SystemError};
 use crate::time::UnixTime;
-use crate::tls::{Lack, TlsSummary};
+use crate::tls::{Basis, Lack, TlsSummary};
 
 /// One attempt to deliver one mail, which ended in an [`Acceptance`] or a [`Failure`]. The type tells which, so that delivered mail
 /// cannot hold a failure, nor a faillog row an acceptance. [`AttemptFacts`] is what both have in common.
@@ -171,8 +171,8 @@ pub enum HostTrouble {
     NoAddress(Domain),
     /// The host has no address of a usable family.
     NoUsableFamily(Host),
-    /// None of the ports to try is protected as `tls_policy` says.
-    NoUsablePort(Host),
+    /// None of the ports to try is protected as this needs it.
+    NoUsablePort(Host, Basis),
     /// DNSSEC does not vouch for the MX records of this domain, and DANE is needed.
     RouteNotSecure(Domain),
     /// DNSSEC vouches for no TLSA records of the host that can be used, and DANE is needed.
@@ -332,7 +332,7 @@ impl Failure {
                 (
                     None,
                     Some(
-                        HostTrouble::NoUsablePort(_)
+                        HostTrouble::NoUsablePort(..)
                         | HostTrouble::RouteNotSecure(_)
                         | HostTrouble::NoTlsa(_),
                     ),

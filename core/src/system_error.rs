@@ -87,6 +87,9 @@ pub enum TlsTrouble {
     /// The peer does not prove that it holds the key of its certificate.
     #[error("the peer does not prove its identity")]
     KeyNotProven,
+    /// Nobody can prove that it holds the key of the peer's certificate: it is too weak, or of a kind that is not known here.
+    #[error("the key of the peer's certificate is too weak, or of a kind that is not known")]
+    UnprovableKey,
     /// What the peer sent is not TLS, or breaks its rules.
     #[error("the peer does not keep to TLS")]
     Misbehaved,

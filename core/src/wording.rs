@@ -229,8 +229,8 @@ impl fmt::Display for HostTrouble {
             Self::NoUsableFamily(host) => {
                 write!(f, "the host {host} has no address of a family that can be used")
             }
-            Self::NoUsablePort(host) => {
-                write!(f, "no port to try at {host} is protected as tls_policy says")
+            Self::NoUsablePort(host, basis) => {
+                write!(f, "no port to try at {host} is protected as {basis} needs it")
             }
             Self::RouteNotSecure(domain) => {
                 write!(

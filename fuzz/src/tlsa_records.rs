@@ -1,7 +1,7 @@
 //! Sets of TLSA records: which of them count, and what they match.
 
 use cmail_delivery::tls::certificate::{self, Certificate};
-use cmail_delivery::tls::tlsa::{Association, Selector, Usage, usable};
+use cmail_delivery::tls::tlsa::{Association, Described, Selector, Usage, usable};
 use cmail_delivery::tls::{Tlsa, TlsaRecord};
 
 /// Checks a set: the octets are its records, each behind its length.
@@ -44,7 +44,7 @@ fn check_record(record: &Tlsa) {
     match record.selector {
         Selector::Certificate => {
             let certificate = Certificate::parse(data).expect("it counts only if it is one");
-            assert!(record.matches(&certificate));
+            assert!(record.matches(&Described::from(&certificate)));
         }
         Selector::PublicKey => assert!(certificate::is_public_key(data)),
     }

@@ -80,6 +80,14 @@ fn no_mail_leaves_in_plain_text_where_there_are_records() {
 }
 
 #[test]
+fn where_records_leave_no_port_they_are_what_is_told() {
+    let (mut world, server) = world(Script::new(), "dane");
+    world.set("portprio", server.port());
+    world.dns.tlsa(HOST, server.port(), [3, 1, 1], WRONG);
+    refused(&world, &server, &format!("no port to try at {HOST} is protected as DANE needs it"));
+}
+
+#[test]
 fn records_that_cannot_be_looked_up_rule_the_host_out() {
     for behaviour in [Behaviour::ServFail, Behaviour::Refused, Behaviour::Drop] {
         let identity = Identity::self_signed(&[HOST]);

@@ -121,6 +121,38 @@ fn explain_names_the_line_that_decides_each_key() {
 }
 
 #[test]
+fn explain_tells_what_is_needed_of_tls_and_by_what() {
+    let needs = |line: &str, records: &[[u8; 3]]| {
+        let (mut world, server) = World::with_server(Script::new());
+        world.dns.sign();
+        world.set("portprio", format!("{}@starttls", server.port())).set("tls_policy", line);
+        for parameters in records {
+            world.dns.tlsa("mx.example.org", server.port(), *parameters, &"5a".repeat(32));
+        }
+        let daemon = world.start();
+        daemon.wait_until_ready(&world);
+        let told = tool::records(&world, &["explain", "example.org"]);
+        let candidate = of_kind(&told, "candidate")[0].clone();
+        let text = tool::output(&world, &["explain", "example.org"]);
+        daemon.terminate();
+        let servers = text.lines().find(|line| line.contains("mx.example.org [")).unwrap().to_owned();
+        ((candidate["needs"].clone(), candidate["needs_by"].clone()), servers)
+    };
+    for (line, records, expected, told) in [
+        ("* may", &[][..], (json!(null), json!(null)), ", STARTTLS, 0 of"),
+        ("* none", &[], (json!("no_tls"), json!("tls_policy")), ", without TLS, TLS is never tried (tls_policy), 0 of"),
+        ("* encrypt", &[], (json!("encryption"), json!("tls_policy")), ", nothing in plain text (tls_policy), 0 of"),
+        ("* dane", &[], (json!(null), json!(null)), ", STARTTLS, 0 of"),
+        ("* dane", &[[3, 1, 1]], (json!("dane"), json!("dane")), ", the certificate must match TLSA records (DANE), 0 of"),
+        ("* dane", &[[1, 1, 1]], (json!("encryption"), json!("dane")), ", nothing in plain text (DANE: its TLSA records cannot"),
+    ] {
+        let (found, text) = needs(line, records);
+        assert_eq!(found, expected, "{line} {records:?}");
+        assert!(text.contains(told), "{line} {records:?}: {text}");
+    }
+}
+
+#[test]
 fn explain_tells_what_is_remembered_of_a_host_and_for_how_long() {
     let mut world = World::new();
     let server = SmtpServer::start(Script::new());

@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 
 use crate::support::smtp_server::SmtpServer;
-use crate::support::tls::Identity;
+use crate::support::tls::{Authority, Identity};
 use crate::support::{Action, Mail, Script, World};
 
 fn identity() -> Identity {
@@ -32,6 +32,17 @@ fn starttls_is_used_where_port_and_server_offer_it_and_ehlo_is_said_again() {
     assert_eq!(records.connections[0].verbs()[..4], ["EHLO", "STARTTLS", "EHLO", "MAIL"]);
     assert!(records.messages[0].tls);
     assert_eq!(records.connections[0].verbs().last().map(String::as_str), Some("QUIT"));
+}
+
+#[test]
+fn certificates_that_lead_to_an_authority_in_countless_ways_hold_up_nothing() {
+    let (mut world, server) =
+        world_with(Script::new().starttls(&Identity::in_a_maze(&["mx.example.org"])), "@starttls");
+    // Without a trusted authority nobody would look for one.
+    std::fs::write(world.path("roots.pem"), Authority::new().pem()).unwrap();
+    world.set("tls_trustfile", world.path("roots.pem").display());
+    assert_eq!(world.failures_after_a_pass(&one_mail()), []);
+    assert!(server.records().messages[0].tls);
 }
 
 #[test]

@@ -90,7 +90,7 @@ fn a_port_without_tls_is_none_where_tls_is_needed() {
     world.set("portprio", server.port());
     world.set("tls_policy", "example.org encrypt");
     let failure = world.failure_after_a_pass(&one_mail());
-    let reason = "no port to try at mx.example.org is protected as tls_policy says";
+    let reason = "no port to try at mx.example.org is protected as tls_policy needs it";
     assert!(!failure.fatal && failure.text.contains(reason), "{failure:?}");
     assert!(failure.text.contains("4.7.4"), "{failure:?}");
     assert_eq!(server.records().connections.len(), 0);

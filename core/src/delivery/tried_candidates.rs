@@ -114,7 +114,7 @@ impl TriedCandidates {
         }
         // Without a candidate, the name servers are the reason, unless a policy leaves none.
         let without_candidate = match host {
-            Some(HostTrouble::NoUsablePort(_)) => EnhancedStatus::NO_SECURITY,
+            Some(HostTrouble::NoUsablePort(..)) => EnhancedStatus::NO_SECURITY,
             Some(HostTrouble::RouteNotSecure(_) | HostTrouble::NoTlsa(_)) => EnhancedStatus::NO_PROOF,
             _ => EnhancedStatus::DNS_FAILURE,
         };

@@ -34,6 +34,8 @@ mod tag {
 const COMMON_NAME: [u8; 3] = [0x55, 4, 3];
 /// The object identifier of alternative names (RFC 5280 section 4.2.1.6), without its header.
 const ALTERNATIVE_NAMES: [u8; 3] = [0x55, 29, 17];
+/// The object identifier of name constraints (RFC 5280 section 4.2.1.10), without its header.
+const NAME_CONSTRAINTS: [u8; 3] = [0x55, 29, 30];
 /// Years of two digits from here on are of the twentieth century (RFC 5280 section 4.1.2.5.1).
 const FIRST_SHORT_YEAR: i16 = 50;
 
@@ -60,24 +62,24 @@ impl<'a> Certificate<'a> {
     /// Reads a certificate, which must fill `der`.
     pub fn parse(der: &'a [u8]) -> Option<Self> {
         let mut whole = Reader(Reader::only(der, tag::SEQUENCE)?);
-        let mut fields = Reader(whole.take(tag::SEQUENCE)?.content);
-        whole.take(tag::SEQUENCE)?;
-        whole.take(tag::BIT_STRING)?;
+        let mut fields = Reader(whole.next_if(tag::SEQUENCE)?.content);
+        whole.next_if(tag::SEQUENCE)?;
+        whole.next_if(tag::BIT_STRING)?;
         whole.is_empty().then_some(())?;
 
         // Version 1 is not written.
-        let _ = fields.take(tag::VERSION);
-        fields.take(tag::INTEGER)?;
-        fields.take(tag::SEQUENCE)?;
-        let issuer = fields.take(tag::SEQUENCE)?;
-        let mut validity = Reader(fields.take(tag::SEQUENCE)?.content);
+        let _ = fields.next_if(tag::VERSION);
+        fields.next_if(tag::INTEGER)?;
+        fields.next_if(tag::SEQUENCE)?;
+        let issuer = fields.next_if(tag::SEQUENCE)?;
+        let mut validity = Reader(fields.next_if(tag::SEQUENCE)?.content);
         let (not_before, not_after) = (validity.next()?.time(), validity.next()?.time());
-        let subject = fields.take(tag::SEQUENCE)?;
-        let key = fields.take(tag::SEQUENCE)?;
+        let subject = fields.next_if(tag::SEQUENCE)?;
+        let key = fields.next_if(tag::SEQUENCE)?;
         is_public_key(key.whole).then_some(())?;
         let mut extensions = &[][..];
         // Between the key and the extensions there may be unique identifiers.
-        while let Some(field) = fields.next() {
+        for field in fields.by_ref() {
             if field.tag == tag::EXTENSIONS {
                 extensions = Reader::only(field.content, tag::SEQUENCE)?;
             }
@@ -89,38 +91,47 @@ impl<'a> Certificate<'a> {
 
     /// Returns the DNS names among its alternative names; one that is not ASCII is left out.
     pub fn dns_names(&self) -> Vec<&'a str> {
-        let mut extensions = Reader(self.extensions);
-        let mut names = Vec::new();
-        while let Some(extension) = extensions.next() {
+        let lists =
+            self.extensions().filter(|(id, _)| *id == ALTERNATIVE_NAMES).filter_map(|(_, value)| value);
+        let names = lists.flat_map(|list| Reader(Reader::only(list, tag::SEQUENCE).unwrap_or_default()));
+        names.filter(|name| name.tag == tag::DNS_NAME).filter_map(|name| name.ascii()).collect()
+    }
+
+    /// Returns whether there is a DNS name among its alternative names, or may be one, because they cannot be read.
+    pub fn may_have_dns_names(&self) -> bool {
+        self.extensions().filter(|(id, _)| *id == ALTERNATIVE_NAMES).any(|(_, value)| {
+            let Some(list) = value.and_then(|value| Reader::only(value, tag::SEQUENCE)) else { return true };
+            let mut names = Reader(list);
+            names.any(|name| name.tag == tag::DNS_NAME) || !names.is_empty()
+        })
+    }
+
+    /// Returns whether it limits the names for which those that it vouches for may stand.
+    pub fn constrains_names(&self) -> bool {
+        self.extensions().any(|(id, _)| id == NAME_CONSTRAINTS)
+    }
+
+    /// Returns the identifiers of its extensions, without their headers, and what each says, which is `None` if it cannot be read.
+    fn extensions(&self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> {
+        Reader(self.extensions).filter_map(|extension| {
             let mut fields = Reader(extension.content);
-            let Some(id) = fields.take(tag::OBJECT_IDENTIFIER) else { continue };
-            if id.content != ALTERNATIVE_NAMES {
-                continue;
-            }
-            let value = core::iter::from_fn(|| fields.next()).find(|field| field.tag == tag::OCTET_STRING);
-            let Some(list) = value.and_then(|value| Reader::only(value.content, tag::SEQUENCE)) else {
-                continue;
-            };
-            let mut list = Reader(list);
-            while let Some(name) = list.next() {
-                if name.tag == tag::DNS_NAME {
-                    names.extend(name.ascii());
-                }
-            }
-        }
-        names
+            let id = fields.next_if(tag::OBJECT_IDENTIFIER)?;
+            // Before it there may be whether it is critical.
+            let value = fields.find(|field| field.tag == tag::OCTET_STRING);
+            Some((id.content, value.map(|value| value.content)))
+        })
     }
 
     /// Returns the common names of its subject; one that is not ASCII is left out.
     pub fn common_names(&self) -> Vec<&'a str> {
         let mut names = Vec::new();
         let mut sets = Reader(Reader::only(self.subject, tag::SEQUENCE).unwrap_or_default());
-        while let Some(set) = sets.take(tag::SET) {
+        while let Some(set) = sets.next_if(tag::SET) {
             let mut attributes = Reader(set.content);
-            while let Some(attribute) = attributes.take(tag::SEQUENCE) {
+            while let Some(attribute) = attributes.next_if(tag::SEQUENCE) {
                 let mut fields = Reader(attribute.content);
                 let is_common_name =
-                    fields.take(tag::OBJECT_IDENTIFIER).is_some_and(|id| id.content == COMMON_NAME);
+                    fields.next_if(tag::OBJECT_IDENTIFIER).is_some_and(|id| id.content == COMMON_NAME);
                 if is_common_name {
                     names.extend(fields.next().filter(Element::is_text).and_then(|text| text.ascii()));
                 }
@@ -134,11 +145,29 @@ impl<'a> Certificate<'a> {
 pub fn is_public_key(der: &[u8]) -> bool {
     let read = || {
         let mut fields = Reader(Reader::only(der, tag::SEQUENCE)?);
-        fields.take(tag::SEQUENCE)?;
-        fields.take(tag::BIT_STRING)?;
+        fields.next_if(tag::SEQUENCE)?;
+        fields.next_if(tag::BIT_STRING)?;
         fields.is_empty().then_some(())
     };
     read().is_some()
+}
+
+/// Returns how many bits the modulus of an RSA key has (RFC 8017 appendix A.1.1), of a SubjectPublicKeyInfo that holds one.
+pub fn rsa_bits(key: &[u8]) -> Option<usize> {
+    let mut fields = Reader(Reader::only(key, tag::SEQUENCE)?);
+    fields.next_if(tag::SEQUENCE)?;
+    // Before the key stands how many bits of its last octet do not count, which is 0.
+    let (_, key) = fields.next_if(tag::BIT_STRING)?.content.split_first()?;
+    let modulus = Reader(Reader::only(key, tag::SEQUENCE)?).next_if(tag::INTEGER)?.content;
+    let unused = modulus.iter().take_while(|octet| **octet == 0).count();
+    let digits = modulus.get(unused..)?;
+    let first = digits.first()?;
+    Some(digits.len() * 8 - usize::try_from(first.leading_zeros()).ok()?)
+}
+
+/// Returns the identifier of the algorithm of a SubjectPublicKeyInfo, without its header.
+pub fn algorithm(key: &[u8]) -> Option<&[u8]> {
+    Some(Reader(Reader::only(key, tag::SEQUENCE)?).next_if(tag::SEQUENCE)?.content)
 }
 
 /// Returns the content of a sequence, without its header.
@@ -162,7 +191,7 @@ impl<'a> Reader<'a> {
     /// Returns the content of the only element.
     fn only(octets: &'a [u8], tag: u8) -> Option<&'a [u8]> {
         let mut reader = Self(octets);
-        let element = reader.take(tag)?;
+        let element = reader.next_if(tag)?;
         reader.is_empty().then_some(element.content)
     }
 
@@ -171,9 +200,13 @@ impl<'a> Reader<'a> {
     }
 
     /// Takes the next element if it has this tag.
-    fn take(&mut self, tag: u8) -> Option<Element<'a>> {
+    fn next_if(&mut self, tag: u8) -> Option<Element<'a>> {
         if self.0.first() == Some(&tag) { self.next() } else { None }
     }
+}
+
+impl<'a> Iterator for Reader<'a> {
+    type Item = Element<'a>;
 
     /// Takes the next element. Nothing is taken if there is none, or it cannot be read.
     fn next(&mut self) -> Option<Element<'a>> {

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::cell::OnceCell;
 use core::fmt;
 
 use bytes::Bytes;
@@ -33,7 +34,7 @@ pub struct Tlsa {
     pub association: Association,
 }
 
-/// What a record vouches for. Usages 0 and 1 do not count (RFC 7672 section 3.1.3).
+/// What a record vouches for. Usages 0 and 1 need not count (RFC 7672 section 3.1.3), and do not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Usage {
     /// An authority: DANE-TA(2).
@@ -123,16 +124,51 @@ impl TlsaRecord {
 
 impl Tlsa {
     /// Returns whether a certificate is the one that the record describes.
-    pub fn matches(&self, certificate: &Certificate<'_>) -> bool {
+    pub fn matches(&self, certificate: &Described<'_>) -> bool {
         let part = match self.selector {
-            Selector::Certificate => certificate.der,
-            Selector::PublicKey => certificate.key,
+            Selector::Certificate => &certificate.whole,
+            Selector::PublicKey => &certificate.key,
         };
         match &self.association {
-            Association::Full(expected) => expected == part,
-            Association::Sha256(expected) => *expected == <[u8; 32]>::from(Sha256::digest(part)),
-            Association::Sha512(expected) => **expected == <[u8; 64]>::from(Sha512::digest(part)),
+            Association::Full(expected) => expected == part.octets,
+            Association::Sha256(expected) => expected == part.sha256(),
+            Association::Sha512(expected) => **expected == *part.sha512(),
         }
+    }
+}
+
+/// A certificate, as records describe it. Each digest is computed once, however many records it is held against.
+#[derive(Debug)]
+pub struct Described<'a> {
+    whole: Part<'a>,
+    key: Part<'a>,
+}
+
+impl<'a> From<&Certificate<'a>> for Described<'a> {
+    fn from(certificate: &Certificate<'a>) -> Self {
+        Self { whole: Part::new(certificate.der), key: Part::new(certificate.key) }
+    }
+}
+
+/// A part of a certificate, with those of its digests that were asked for.
+#[derive(Debug)]
+struct Part<'a> {
+    octets: &'a [u8],
+    sha256: OnceCell<[u8; 32]>,
+    sha512: OnceCell<[u8; 64]>,
+}
+
+impl<'a> Part<'a> {
+    const fn new(octets: &'a [u8]) -> Self {
+        Self { octets, sha256: OnceCell::new(), sha512: OnceCell::new() }
+    }
+
+    fn sha256(&self) -> &[u8; 32] {
+        self.sha256.get_or_init(|| Sha256::digest(self.octets).into())
+    }
+
+    fn sha512(&self) -> &[u8; 64] {
+        self.sha512.get_or_init(|| Sha512::digest(self.octets).into())
     }
 }
 

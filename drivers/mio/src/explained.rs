@@ -16,7 +16,7 @@ use cmail_delivery::probe::{Probe, ProbeEnvelope, ProbeEvent, ProbeStep, ProbeVe
 use cmail_delivery::reply::Reply;
 use cmail_delivery::route::Candidate;
 use cmail_delivery::time::{Instant, Now, UnixMillis};
-use cmail_delivery::tls::{Need, Proof};
+use cmail_delivery::tls::{Basis, Need, Proof, Requirement};
 use serde::Serialize;
 
 use crate::config;
@@ -202,6 +202,7 @@ struct CandidateFields {
     port: u16,
     tls: &'static str,
     needs: Option<&'static str>,
+    needs_by: Option<&'static str>,
     connections: usize,
     connections_max: usize,
     trouble: Option<String>,
@@ -364,6 +365,7 @@ impl CandidateFields {
         let CandidateExplanation { candidate, places, decisions, trouble, is_slow, no_pipelining } =
             explanation;
         let Candidate { host, remote, tls, plan, .. } = candidate;
+        let (needs, needs_by) = needs(plan.need);
         Self {
             place,
             preference,
@@ -375,7 +377,8 @@ impl CandidateFields {
                 TlsMode::StartTls => "starttls",
                 TlsMode::Implicit => "tls",
             },
-            needs: needs(plan.need),
+            needs,
+            needs_by,
             connections: places.used,
             connections_max: places.limit,
             trouble: trouble.as_ref().map(|trouble| trouble.setback.to_string()),
@@ -389,14 +392,27 @@ impl CandidateFields {
 }
 
 /// Returns the word for what is needed of TLS.
-fn needs(need: Need) -> Option<&'static str> {
-    let Need::Required(requirement) = need else { return None };
-    Some(match requirement.proof {
-        None => "encryption",
-        Some(Proof::WebPki) => "verified",
-        Some(Proof::Pin) => "pinned",
-        Some(Proof::Dane) => "dane",
-    })
+/// Returns what is needed of TLS, and by whom, by the words of the records.
+const fn needs(need: Need) -> (Option<&'static str>, Option<&'static str>) {
+    match need {
+        Need::Optional => (None, None),
+        Need::Never => (Some("no_tls"), Some("tls_policy")),
+        Need::Required(Requirement { proof, basis, .. }) => {
+            let needs = match proof {
+                None => "encryption",
+                Some(Proof::WebPki) => "verified",
+                Some(Proof::Pin) => "pinned",
+                Some(Proof::Dane) => "dane",
+            };
+            let by = match basis {
+                Basis::Config => "tls_policy",
+                Basis::Dane => "dane",
+                Basis::Sts => "mta_sts",
+                Basis::RequireTls => "requiretls",
+            };
+            (Some(needs), Some(by))
+        }
+    }
 }
 
 /// Writes a rate limit as the configuration has it.

@@ -5,6 +5,7 @@
 //! session holds: so a resumed session, which shows none on the wire, is judged in the same way, for the name and the time of this
 //! connection. The core decides by the verdict.
 
+mod chain;
 mod dane;
 mod identity;
 mod judge;
@@ -43,7 +44,7 @@ const SEND_BUFFER_OCTETS: usize = 64 * 1024;
 /// How many earlier sessions are remembered: for 32 servers, 8 for each.
 const REMEMBERED_SESSIONS_LIMIT: usize = 256;
 
-/// The versions that are offered. RFC 8314 section 4.1: TLS 1.2 or later.
+/// The versions that are offered. Earlier ones must not be used (RFC 8996).
 const VERSIONS: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
 
 /// Why the trust file cannot be used.

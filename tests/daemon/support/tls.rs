@@ -2,7 +2,7 @@
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
-    IsCa, KeyPair, PublicKeyData as _, date_time_ymd,
+    IsCa, Issuer, KeyPair, PublicKeyData as _, date_time_ymd,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -24,6 +24,37 @@ impl Identity {
         let key = KeyPair::generate().unwrap();
         let certificate = params(names).self_signed(&key).unwrap();
         Self::serving(certificate.der().clone(), &key)
+    }
+
+    /// One that is shown with as many others as TLS can carry, whose names lead to an authority that nobody has in hundreds of thousands of
+    /// ways.
+    pub(crate) fn in_a_maze(names: &[&str]) -> Self {
+        const LAYERS: usize = 6;
+        const WIDTH: usize = 8;
+        const SIZE_OCTETS: usize = 60_000;
+        let key = KeyPair::generate().unwrap();
+        let issued = |subject: &str, issuer: &str| {
+            let [mut subject, issuer] = [subject, issuer].map(|name| {
+                let mut params = params(&[]);
+                params.distinguished_name = common_name(name);
+                params
+            });
+            subject.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            let key = KeyPair::generate().unwrap();
+            subject.signed_by(&key, &Issuer::new(issuer, key_of_nobody())).unwrap().der().clone()
+        };
+        let mut first = params(&[]);
+        first.distinguished_name = common_name("0");
+        let leaf = params(names).signed_by(&key, &Issuer::new(first, key_of_nobody())).unwrap();
+        let mut chain = vec![leaf.der().clone()];
+        for layer in 0..LAYERS {
+            let [subject, issuer] = [layer, layer + 1].map(|number| number.to_string());
+            chain.extend((0..WIDTH).map(|_| issued(&subject, &issuer)));
+        }
+        while chain.iter().map(|certificate| certificate.len()).sum::<usize>() < SIZE_OCTETS {
+            chain.push(issued("nobody", "nobody else"));
+        }
+        Self::serving_chain(chain, &key)
     }
 
     /// Returns the SHA-256 of its public key, in hexadecimal.
@@ -125,6 +156,10 @@ impl Authority {
     pub(crate) fn pem(&self) -> String {
         self.issuer.pem()
     }
+}
+
+fn key_of_nobody() -> KeyPair {
+    KeyPair::generate().unwrap()
 }
 
 fn params(names: &[&str]) -> CertificateParams {

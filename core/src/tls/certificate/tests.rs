@@ -53,7 +53,15 @@ fn validity(from: (u8, &str), until: (u8, &str)) -> Vec<u8> {
 
 /// Returns a certificate of version 3 with a key of this octet.
 pub(in crate::tls) fn certificate(octet: u8, names: &[&str]) -> Vec<u8> {
-    let extensions = der(tag::SEQUENCE, &alternative_names(names));
+    certificate_with(octet, &[alternative_names(names)])
+}
+
+fn extension(id: [u8; 3], value: &[u8]) -> Vec<u8> {
+    der(tag::SEQUENCE, &joined(&[der(tag::OBJECT_IDENTIFIER, &id), value.to_vec()]))
+}
+
+fn certificate_with(octet: u8, extensions: &[Vec<u8>]) -> Vec<u8> {
+    let extensions = der(tag::SEQUENCE, &joined(extensions));
     signed(&[
         der(tag::VERSION, &[2, 1, 2]),
         der(tag::INTEGER, &[1]),
@@ -95,6 +103,55 @@ fn a_certificate_of_version_1_with_odd_dates_is_read() {
 }
 
 #[test]
+fn dns_names_that_cannot_be_read_are_there_all_the_same() {
+    let names = |extensions: &[Vec<u8>]| {
+        let octets = certificate_with(7, extensions);
+        let found = Certificate::parse(&octets).unwrap();
+        (found.dns_names().len(), found.may_have_dns_names())
+    };
+    let list =
+        |entries: &[u8]| extension(ALTERNATIVE_NAMES, &der(tag::OCTET_STRING, &der(tag::SEQUENCE, entries)));
+    assert_eq!(names(&[]), (0, false));
+    assert_eq!(names(&[extension(NAME_CONSTRAINTS, &der(tag::OCTET_STRING, &[]))]), (0, false));
+    assert_eq!(names(&[list(&der(0x81, b"a@example.org"))]), (0, false));
+    assert_eq!(names(&[alternative_names(&["a.example.org"])]), (1, true));
+    assert_eq!(names(&[alternative_names(&["\u{e9}.example"])]), (0, true));
+    assert_eq!(names(&[alternative_names(&["a\0.example"])]), (0, true));
+    assert_eq!(names(&[list(&[0x87, 9])]), (0, true), "an entry is cut short");
+    assert_eq!(names(&[extension(ALTERNATIVE_NAMES, &der(tag::OCTET_STRING, b"none"))]), (0, true));
+    assert_eq!(names(&[extension(ALTERNATIVE_NAMES, &[])]), (0, true), "it has no value");
+}
+
+#[test]
+fn name_constraints_are_seen_whatever_they_say() {
+    let constrains = |extensions: &[Vec<u8>]| {
+        Certificate::parse(&certificate_with(7, extensions)).unwrap().constrains_names()
+    };
+    assert!(!constrains(&[alternative_names(&["a.example.org"])]));
+    assert!(constrains(&[alternative_names(&[]), extension(NAME_CONSTRAINTS, b"")]));
+}
+
+#[test]
+fn the_kind_and_the_size_of_a_key_are_told() {
+    let rsa = |modulus: &[u8]| {
+        let numbers = joined(&[der(tag::INTEGER, modulus), der(tag::INTEGER, &[1, 0, 1])]);
+        let key = joined(&[vec![0], der(tag::SEQUENCE, &numbers)]);
+        der(tag::SEQUENCE, &joined(&[der(tag::SEQUENCE, b"kind"), der(tag::BIT_STRING, &key)]))
+    };
+    assert_eq!(algorithm(&rsa(&[1])), Some(&b"kind"[..]));
+    assert_eq!(rsa_bits(&rsa(&[1])), Some(1));
+    assert_eq!(rsa_bits(&rsa(&[0, 0x80, 0])), Some(16));
+    assert_eq!(rsa_bits(&rsa(&[0x7f, 0])), Some(15));
+    assert_eq!(rsa_bits(&rsa(&[&[0, 0xff][..], &[0; 2047]].concat())), Some(16 * 1024));
+    for no_number in [&[][..], &[0], &[0, 0]] {
+        assert_eq!(rsa_bits(&rsa(no_number)), None);
+    }
+    assert_eq!(rsa_bits(&key(7)), None);
+    assert_eq!(rsa_bits(b"none"), None);
+    assert_eq!(algorithm(b"none"), None);
+}
+
+#[test]
 fn two_digits_are_a_year_of_either_century() {
     let year = |text: &str| {
         let octets = der(tag::UTC_TIME, text.as_bytes());
@@ -127,7 +184,7 @@ proptest! {
     #[test]
     fn no_octets_panic(octets in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = Certificate::parse(&octets).map(|found| (found.dns_names(), found.common_names()));
-        let _ = is_public_key(&octets);
+        let _ = (is_public_key(&octets), algorithm(&octets), rsa_bits(&octets));
     }
 
     #[test]
@@ -136,6 +193,7 @@ proptest! {
         *at.get_mut(&mut octets) = octet;
         if let Some(found) = Certificate::parse(&octets) {
             let _ = (found.dns_names(), found.common_names());
+            let _ = (found.may_have_dns_names(), found.constrains_names(), rsa_bits(found.key));
         }
     }
 }

@@ -34,8 +34,8 @@ fn usages_2_and_3_count_with_each_selector_and_matching() {
                 let counts = matches!(usage, 2 | 3) && selector < 2 && matching < 3;
                 assert_eq!(found.is_some(), counts, "{usage} {selector} {matching}");
                 let Some(found) = found else { continue };
-                assert!(found.matches(&Certificate::parse(&whole).unwrap()));
-                assert!(!found.matches(&Certificate::parse(&certificate(8, &[])).unwrap()));
+                assert!(found.matches(&Described::from(&Certificate::parse(&whole).unwrap())));
+                assert!(!found.matches(&Described::from(&Certificate::parse(&certificate(8, &[])).unwrap())));
             }
         }
     }

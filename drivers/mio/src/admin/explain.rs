@@ -323,14 +323,26 @@ impl<'a> Report<'a> {
         };
         let needs = match fields["needs"].as_str() {
             None => "",
+            Some("no_tls") => ", TLS is never tried",
             Some("encryption") => ", nothing in plain text",
             Some("verified") => ", the certificate must be verified",
             Some("pinned") => ", the key must be a pinned one",
-            Some(_) => ", the certificate must match TLSA records (DANE)",
+            Some(_) => ", the certificate must match TLSA records",
+        };
+        let by = match fields["needs_by"].as_str() {
+            None => "",
+            Some("tls_policy") => " (tls_policy)",
+            // A host with records needs no less than that, whether they prove anything or not.
+            Some("dane") if fields["needs"] == "encryption" => {
+                " (DANE: its TLSA records cannot prove who it is)"
+            }
+            Some("dane") => " (DANE)",
+            Some("mta_sts") => " (MTA-STS)",
+            Some(_) => " (REQUIRETLS)",
         };
         let used = if self.is_alone { String::new() } else { format!(", {used} of {most} connections") };
         let (host, address) = (text(fields, "/host"), text(fields, "/address"));
-        self.printer.line(format_args!("  {place:>3}  {host} [{address}]:{port}, {tls}{needs}{used}"))?;
+        self.printer.line(format_args!("  {place:>3}  {host} [{address}]:{port}, {tls}{needs}{by}{used}"))?;
         let [ports, most] = ["ports", "host_concurrency"].map(|key| decider(fields, key));
         self.printer.line(format_args!("       ports {ports}; host_concurrency {most}"))?;
         if let Some(trouble) = fields["trouble"].as_str() {

@@ -32,7 +32,7 @@ use cmail_delivery::failure_pattern::FailurePattern;
 use cmail_delivery::mail_pattern::MailPattern;
 use cmail_delivery::policy::LocalAddresses;
 use cmail_delivery::retry_rule::RetryRule;
-use cmail_delivery::settings::{ResolverSettings, Settings};
+use cmail_delivery::settings::{NameServer, ResolverSettings, Settings};
 use cmail_delivery::tls::TlsPolicy;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::{self, PemObject as _};
@@ -467,23 +467,34 @@ impl Completion<'_> {
         }
     }
 
-    /// Warns of name servers that are not believed to validate, since DANE depends on those that are.
-    fn warn_of_unbelieved(&mut self, settings: &ResolverSettings) {
-        let others = settings.servers.iter().filter(|server| !server.is_believed);
-        let others: Vec<String> = others.map(ToString::to_string).collect();
-        let is_nobody = others.len() == settings.servers.len();
-        let others = others.join(", ");
+    /// Warns of name servers that are not believed to validate, since DANE depends on those that are, and of those that are believed although
+    /// their answers come over a network.
+    fn warn_of_servers(&mut self, dnssec: Dnssec, settings: &ResolverSettings) {
+        let named = |is_meant: &dyn Fn(&NameServer) -> bool| {
+            let meant: Vec<String> =
+                settings.servers.iter().filter(|server| is_meant(server)).map(ToString::to_string).collect();
+            meant.join(", ")
+        };
+        let others = named(&|server| !server.is_believed);
+        let is_nobody = settings.servers.iter().all(|server| !server.is_believed);
+        let distant = named(&|server| !server.address.ip().to_canonical().is_loopback());
         let text = if is_nobody {
             format!(
                 "no name server is believed to validate ({others}), so DANE has no effect, and destinations with dane-only get no mail; \
-                 use a resolver that validates on this machine, or write `dnssec trust`"
+                 use a resolver that validates on this machine; only if those validate, and nobody can change their answers on the way \
+                 here, write `dnssec trust`"
             )
-        } else if others.is_empty() {
-            return;
-        } else {
+        } else if !others.is_empty() {
             format!(
                 "{others} is not believed to validate: as long as only it answers, mail for destinations with DANE waits"
             )
+        } else if dnssec == Dnssec::Trust && !distant.is_empty() {
+            format!(
+                "{distant} is believed, and is not on this machine: whoever can change its answers on their way here decides where mail \
+                 goes and which server proves itself by DANE; a resolver that validates on this machine needs no trust"
+            )
+        } else {
+            return;
         };
         self.warn(None, "dnssec", text);
     }
@@ -505,7 +516,7 @@ impl Completion<'_> {
         });
         let settings = source.settings(&file);
         if Self::wants_dane(&directives.tls_policies) {
-            self.warn_of_unbelieved(&settings);
+            self.warn_of_servers(directives.dnssec, &settings);
         }
         for (line, text) in source.complaints(file) {
             let file = source.file.clone();

@@ -135,13 +135,15 @@ impl Completion<'_> {
                             to be made to, so there are none";
                 self.warn(number, DIRECTIVE, text.to_owned());
             }
-            if let Some(relay) = relay_instead(&policies, line) {
+            if let Some(relay) = relay_instead(&policies, settings, line) {
                 let is_about_tls = line.choices.iter().any(|choice| matches!(choice, Choice::Tls(_)));
                 let directive = if is_about_tls { "tls_policy" } else { DIRECTIVE };
                 let text = format!(
-                    "mail to {} goes via {relay}, so what this line says of connections has no effect; say it of that relay, as in \
+                    "mail to {} goes via {relay}, so what this line says of {} has no effect; say it of that relay, as in \
                      \"{directive} remote:{} …\"",
-                    line.destination, relay.host
+                    line.destination,
+                    if is_about_tls { "TLS" } else { "connections" },
+                    relay.host
                 );
                 self.warn(number, directive, text);
             }
@@ -211,20 +213,35 @@ fn merged(policies: &Policies, line: &PolicyLine) -> Arc<Policy> {
     }
 }
 
-/// Returns the relay that mail to a domain goes to, if it is not the line about that domain that says so.
-fn relay_instead(policies: &Policies, line: &PolicyLine) -> Option<Relay> {
-    let DestinationPattern::To(DomainPattern::Exactly(domain) | DomainPattern::Tree(domain)) =
-        &line.destination
-    else {
-        return None;
-    };
+/// Returns the relay that mail goes to which a line is about, if it is another line that says so, and this one has no effect by that.
+fn relay_instead(policies: &Policies, settings: &Settings, line: &PolicyLine) -> Option<Relay> {
     if line.choices.iter().any(|choice| matches!(choice, Choice::Via(_))) {
         return None;
     }
-    match policies.route(NextHop::Domain(domain.clone())) {
-        NextHop::Relay(relay) => Some(relay),
-        NextHop::Domain(_) | NextHop::Literal(_) => None,
-    }
+    let next_hop = match &line.destination {
+        DestinationPattern::To(DomainPattern::Exactly(domain) | DomainPattern::Tree(domain)) => {
+            NextHop::Domain(domain.clone())
+        }
+        DestinationPattern::Literal(address) => NextHop::Literal(*address),
+        // Of connections to relays it says all but what is needed of TLS.
+        DestinationPattern::All => {
+            let all_go_by_relays = !settings
+                .destinations
+                .iter()
+                .flat_map(|line| &line.choices)
+                .any(|choice| *choice == Choice::Via(None));
+            let is_about_tls = |choice: &Choice| matches!(choice, Choice::Tls(_));
+            if !all_go_by_relays || !line.choices.iter().any(is_about_tls) {
+                return None;
+            }
+            NextHop::Literal(Ipv4Addr::UNSPECIFIED.into())
+        }
+        DestinationPattern::Remote(_) | DestinationPattern::Mx(_) => return None,
+    };
+    let NextHop::Relay(relay) = policies.route(next_hop) else { return None };
+    let at_relay = policies.of_hop(&NextHop::Relay(relay.clone()));
+    let has_same_tls = |choice: &Choice| matches!(choice, Choice::Tls(policy) if *policy == at_relay.tls);
+    (!line.choices.iter().all(has_same_tls)).then_some(relay)
 }
 
 /// Returns whether a relay is on this host, as far as that is known without the DNS.

@@ -13,8 +13,9 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, Error, OtherError, RootCertStore};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
+use super::chain::Chain;
 use super::dane;
-use super::possession::is_provable;
+use super::possession::provable;
 
 /// Who is trusted: authorities, and certificates of servers.
 #[derive(Debug)]
@@ -44,14 +45,17 @@ pub(super) struct Verdict {
 
 impl Judge {
     /// Holds the certificates that a server has shown, its own first, against everything that the terms name.
-    pub(super) fn verdict(&self, chain: &[CertificateDer<'_>], terms: &TlsTerms) -> Verdict {
+    pub(super) fn verdict(&self, shown: &[CertificateDer<'_>], terms: &TlsTerms) -> Verdict {
         let now = UnixTime::now();
+        let chain = Chain::of(shown);
+        let chain = chain.as_ref().ok_or(CertificateTrouble::Missing);
         let verification = match self.verify(chain, terms, now) {
             Ok(()) => Verification::Verified,
             Err(trouble) => Verification::Unverified(trouble),
         };
-        let dane = (!terms.tlsa.is_empty()).then(|| dane::verdict(chain, terms, &self.algorithms, now));
-        let leaf = chain.first().and_then(|leaf| Certificate::parse(leaf));
+        let by_records = || chain.and_then(|chain| dane::verdict(chain, terms, &self.algorithms, now));
+        let dane = (!terms.tlsa.is_empty()).then(by_records);
+        let leaf = chain.ok().and_then(|chain| chain.leaf);
         let is_pinned = || leaf.is_some_and(|leaf| terms.pins.iter().any(|pin| pin.matches(&leaf)));
         let pin = (!terms.pins.is_empty()).then(is_pinned);
         Verdict { verification, dane, pin }
@@ -59,7 +63,7 @@ impl Judge {
 
     fn verify(
         &self,
-        chain: &[CertificateDer<'_>],
+        chain: Result<&Chain<'_>, CertificateTrouble>,
         terms: &TlsTerms,
         now: UnixTime,
     ) -> Result<(), CertificateTrouble> {
@@ -74,22 +78,21 @@ impl Judge {
         if terms.names.is_empty() && expected.is_none() {
             return Err(CertificateTrouble::UnusableName);
         }
-        let (leaf, intermediates) = chain.split_first().ok_or(CertificateTrouble::Missing)?;
-        if !is_provable(leaf) {
-            return Err(CertificateTrouble::Unusable);
-        }
+        let chain = chain?;
+        provable(&chain.own, &self.algorithms).map_err(|_| CertificateTrouble::Unusable)?;
         let verify = || {
-            let parsed = ParsedCertificate::try_from(leaf)?;
-            match self.chain(&parsed, intermediates, &trusted.roots, now) {
+            let parsed = ParsedCertificate::try_from(&chain.own)?;
+            match self.chain(&parsed, &chain.intermediates(), &trusted.roots, now) {
                 // The self-signed certificates of common tools may sign others, and are therefore refused as a server's own. If
                 // the trust file holds just this certificate, it is accepted. Its dates are checked before this error can
                 // occur, its name is checked here.
-                Err(Error::InvalidCertificate(CertificateError::Other(_))) if trusted.own.contains(leaf) => {}
+                Err(Error::InvalidCertificate(CertificateError::Other(_)))
+                    if trusted.own.contains(&chain.own) => {}
                 verdict => verdict?,
             }
             match expected {
                 Some(name) if terms.names.is_empty() => verify_server_name(&parsed, &name),
-                _ => has_one_of(leaf, terms),
+                _ => has_one_of(chain.leaf.as_ref(), terms),
             }
         };
         verify().map_err(|error| {
@@ -118,8 +121,8 @@ pub(super) fn server_name(server: &Host) -> Option<ServerName<'static>> {
 }
 
 /// Checks that a certificate has one of the names of the terms.
-fn has_one_of(leaf: &CertificateDer<'_>, terms: &TlsTerms) -> Result<(), Error> {
-    let presented = Certificate::parse(leaf).map(|leaf| leaf.dns_names()).unwrap_or_default();
+fn has_one_of(leaf: Option<&Certificate<'_>>, terms: &TlsTerms) -> Result<(), Error> {
+    let presented = leaf.map(Certificate::dns_names).unwrap_or_default();
     if presented.iter().any(|presented| terms.names.iter().any(|name| name.accepts(presented))) {
         return Ok(());
     }

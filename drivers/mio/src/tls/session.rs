@@ -8,10 +8,11 @@ use cmail_delivery::io::{Tls, TlsTerms, TlsVersion};
 use cmail_delivery::system_error::{Breakage, SystemError, TlsTrouble};
 use log::debug;
 use rustls::client::{ClientSessionMemoryCache, ClientSessionStore as _};
-use rustls::{ClientConnection, Error, HandshakeKind, ProtocolVersion};
+use rustls::{CertificateError, ClientConnection, Error, HandshakeKind, OtherError, ProtocolVersion};
 use rustls_pki_types::ServerName;
 
 use super::judge::{Judge, Verdict};
+use super::possession::Unprovable;
 use crate::os_error::broken;
 
 /// How often one call reads from the socket, so that a peer that sends empty records does not hold up others.
@@ -92,7 +93,7 @@ impl TlsSession {
                 }
                 Ok(_) => {
                     if let Err(error) = self.connection.process_new_packets() {
-                        self.failure = Some(SystemError::new(tls_trouble(&error), error.to_string()));
+                        self.failure = Some(failure(&error));
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return TlsRead::Blocked,
@@ -201,7 +202,20 @@ fn truncated(words: &str) -> SystemError<Breakage> {
     SystemError::new(TlsTrouble::Truncated, words)
 }
 
-/// Tells what an error in the records of a session comes to.
+/// Tells what an error in the records of a session comes to, and in which words.
+fn failure(error: &Error) -> SystemError<Breakage> {
+    match unprovable(error) {
+        Some(reason) => SystemError::new(TlsTrouble::UnprovableKey, reason.to_string()),
+        None => SystemError::new(tls_trouble(error), error.to_string()),
+    }
+}
+
+/// Returns why the key of the server cannot be proven, if that is the error.
+fn unprovable(error: &Error) -> Option<&Unprovable> {
+    let Error::InvalidCertificate(CertificateError::Other(OtherError(reason))) = error else { return None };
+    reason.downcast_ref()
+}
+
 #[expect(clippy::wildcard_enum_match_arm, reason = "the variants are not all known")]
 fn tls_trouble(error: &Error) -> TlsTrouble {
     match error {

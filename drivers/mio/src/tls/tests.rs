@@ -13,7 +13,7 @@ use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, 
 use rustls::{HandshakeKind, ServerConfig};
 use sha2::{Digest as _, Sha256};
 
-use super::possession::is_provable;
+use super::possession::{Unprovable, provable};
 use super::*;
 use crate::connection::Progress;
 use crate::testing::{self, Authority, Driven, authority, host, nothing, params, tls_server};
@@ -252,8 +252,9 @@ fn a_certificate_that_cannot_be_read_does_not_prevent_the_session() {
 fn a_key_that_is_too_short_to_be_verified_gives_a_session_and_is_never_valid() {
     let short = CertificateDer::from_pem_slice(include_bytes!("rsa-1024.pem")).unwrap();
     let long = CertificateDer::from_pem_slice(include_bytes!("rsa-2048.pem")).unwrap();
-    assert!(!is_provable(&short));
-    assert!(is_provable(&long), "a peer without this key has to be refused");
+    let provable = |certificate| provable(certificate, &trusting_nobody().judge.algorithms);
+    assert_eq!(provable(&short), Err(Unprovable::RsaBits(1024)));
+    assert_eq!(provable(&long), Ok(()), "a peer without this key has to be refused");
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(include_bytes!("rsa-1024.pem")).unwrap();
     // The signature is by another key, as any signature that is not verified may be.
@@ -423,7 +424,7 @@ fn trust_files_that_cannot_be_used_are_errors_that_name_the_file() {
 #[test]
 fn octets_that_are_no_tls_fail_the_handshake() {
     let context = trusting_nobody();
-    // RFC 8314 section 4.1: a server that speaks TLS 1.1 at most says so with a ServerHello of that version.
+    // A server that speaks TLS 1.1 at most says so with a ServerHello of that version (RFC 5246 appendix E.1).
     let tls_1_1: &[u8] = &[
         0x16, 3, 2, 0, 42, 2, 0, 0, 38, 3, 2, //
         1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
@@ -510,14 +511,60 @@ fn where_a_proof_is_needed_a_signature_that_cannot_be_verified_ends_the_handshak
     let (certificate, _) = version_1();
     let another = KeyPair::generate().unwrap();
     let short = CertificateDer::from_pem_slice(include_bytes!("rsa-1024.pem")).unwrap();
-    for certificate in [certificate.into(), short, CertificateDer::from(b"no certificate at all".to_vec())] {
+    for (certificate, trouble, words) in [
+        (certificate.into(), TlsTrouble::KeyNotProven, "invalid peer certificate: BadSignature"),
+        (
+            short,
+            TlsTrouble::UnprovableKey,
+            "an RSA key of 1024 bits, which proves nothing: it must have 2048 to 8192",
+        ),
+        (
+            CertificateDer::from(b"no certificate at all".to_vec()),
+            TlsTrouble::UnprovableKey,
+            "the certificate of the server cannot be read",
+        ),
+    ] {
         let pin = Certificate::parse(&certificate).map_or(Pin([0; 32]), |_| pin_of(&certificate));
         for (_, versions) in VERSIONS {
             let config = tls_server::presenting(certificate.clone(), &another, versions);
             let progress = meet(&context, &pinning(&[pin]), config);
             let Progress::TlsFailed(error) = progress else { panic!("{progress:?}") };
-            assert_eq!(error.kind, Breakage::Tls(TlsTrouble::KeyNotProven), "{error}");
+            assert_eq!(error.kind, Breakage::Tls(trouble), "{error}");
+            assert!(error.to_string().contains(words), "{error}");
         }
+    }
+}
+
+/// Makes a certificate of another by a change of octets, as often as they occur.
+fn changed(certificate: &[u8], from: &[u8], to: &[u8]) -> CertificateDer<'static> {
+    let mut octets = certificate.to_vec();
+    for at in 0..octets.len() {
+        if octets[at..].starts_with(from) {
+            octets[at..at + to.len()].copy_from_slice(to);
+        }
+    }
+    CertificateDer::from(octets)
+}
+
+#[test]
+fn a_key_of_a_kind_that_is_not_known_gives_a_session_unless_a_proof_is_needed() {
+    let context = trusting(&authority());
+    let key = KeyPair::generate().unwrap();
+    let known = params(&["mx.example.org"]).signed_by(&key, &authority()).unwrap().der().clone();
+    // The object identifiers of P-256, and of a curve that nobody has (RFC 5480 section 2.1.1.1).
+    let certificate = changed(
+        &known,
+        &[6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7],
+        &[6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 0x7f],
+    );
+    for (version, versions) in VERSIONS {
+        let config = tls_server::presenting(certificate.clone(), &key, versions);
+        let (progress, _) = handshake(&context, &config, &host("mx.example.org"));
+        assert_eq!(progress, established_by(version, Err(Unusable)));
+        let progress = meet(&context, &pinning(&[pin_of(&certificate)]), config);
+        let Progress::TlsFailed(error) = progress else { panic!("{progress:?}") };
+        assert_eq!(error.kind, Breakage::Tls(TlsTrouble::UnprovableKey), "{error}");
+        assert!(error.to_string().contains("of a kind that is not known here"), "{error}");
     }
 }
 

@@ -20,6 +20,31 @@ fn lines_about_destinations_that_say_less_than_they_seem_to_are_warned_of() {
 }
 
 #[test]
+fn what_is_needed_of_tls_where_all_mail_goes_by_a_relay_is_warned_of_unless_it_is_said_of_that_relay() {
+    let via = "database /db\nresolver 127.0.0.1\ndestination * via relay.example:25\n";
+    for (line, what) in [
+        ("tls_policy * dane-only", "*"),
+        ("tls_policy [192.0.2.1] encrypt", "[192.0.2.1]"),
+        ("tls_policy a.example none", "a.example"),
+    ] {
+        let expected = format!(
+            "test.conf:4: tls_policy: mail to {what} goes via relay.example:25, so what this line says of TLS has no effect; say it of \
+             that relay, as in \"tls_policy remote:relay.example …\""
+        );
+        assert_eq!(warnings(&format!("{via}{line}\n")), [expected]);
+    }
+    for lines in [
+        "tls_policy * may",
+        "tls_policy relay:relay.example verify",
+        "tls_policy * encrypt\ntls_policy relay:relay.example encrypt",
+        "tls_policy * dane-only\ndestination a.example via none",
+        "tls_policy [192.0.2.1] encrypt\ndestination [192.0.2.1] via none",
+    ] {
+        assert_eq!(warnings(&format!("{via}{lines}\n")), [""; 0], "{lines}");
+    }
+}
+
+#[test]
 fn lines_about_destinations_that_cannot_work_together_are_errors() {
     let text = "database /db\ndestination a.example via r.example padding 1\ndestination b.example via r.example padding 2\n\
                 destination c.example bind ::1 family ipv4\ndestination d.example bind no.such.host.invalid\n";

@@ -60,7 +60,13 @@ fn dane_warns_of_name_servers_that_are_not_believed() {
     );
     let some = warnings("tls_policy * dane\nresolver 127.0.0.1 192.0.2.1");
     assert!(some.len() == 1 && some[0].contains("192.0.2.1:53 is not believed to validate"), "{some:?}");
-    assert_eq!(warnings("tls_policy * dane\nresolver 192.0.2.1\ndnssec trust"), [""; 0]);
+    assert!(none[0].contains("only if those validate, and nobody can change their answers"), "{none:?}");
+    let trusted = warnings("tls_policy * dane\nresolver 192.0.2.1 ::1\ndnssec trust");
+    assert!(
+        trusted.len() == 1 && trusted[0].contains("192.0.2.1:53 is believed, and is not on"),
+        "{trusted:?}"
+    );
+    assert_eq!(warnings("tls_policy * dane\nresolver ::1 127.0.0.1\ndnssec trust"), [""; 0]);
 }
 
 #[test]

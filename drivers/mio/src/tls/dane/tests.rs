@@ -5,7 +5,10 @@ use std::process::{Command, Stdio};
 
 use cmail_delivery::next_hop::Host;
 use cmail_delivery::tls::{TlsaRecord, tlsa};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DnType, GeneralSubtree, IsCa,
+    KeyPair, NameConstraints, date_time_ymd,
+};
 use sha2::{Digest as _, Sha256, Sha512};
 
 use super::*;
@@ -135,7 +138,8 @@ fn ours(chain: &[CertificateDer<'_>], records: &[TlsaRecord]) -> Result<DaneMatc
         ..TlsTerms::opportunistic(Host::Name(name))
     };
     let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
-    verdict(chain, &terms, &algorithms, UnixTime::now())
+    let chain = Chain::of(chain).ok_or(CertificateTrouble::Missing)?;
+    verdict(&chain, &terms, &algorithms, UnixTime::now())
 }
 
 /// Returns whether OpenSSL accepts the server.
@@ -211,4 +215,64 @@ fn what_is_wrong_is_told() {
         ours(&unreadable, &[record(3, 1, 1, &shown[0].chain[0], false)]),
         Err(CertificateTrouble::Unusable)
     );
+}
+
+#[test]
+fn the_common_name_does_not_count_where_an_authority_may_vouch_for_some_names_only() {
+    let constrained = |subtree: &str| {
+        let mut params = authority("intermediate");
+        let permitted_subtrees = vec![GeneralSubtree::DnsName(subtree.to_owned())];
+        params.name_constraints = Some(NameConstraints { permitted_subtrees, excluded_subtrees: Vec::new() });
+        params
+    };
+    let by_root = |leaf: CertificateParams, subtree: &str| {
+        let shown = issued("constrained", leaf, constrained(subtree), authority("root"), true);
+        ours(&shown.chain, &[record(2, 0, 1, &shown.described[2].1, false)])
+    };
+    assert_eq!(by_root(params(&[HOST], "x"), "example.org"), Ok(DaneMatch::TrustAnchor));
+    for subtree in ["a.example", "example.org"] {
+        assert_eq!(by_root(params(&[], HOST), subtree), Err(CertificateTrouble::NameMismatch));
+    }
+    // The authority that the record describes may be the one.
+    let shown = issued(
+        "constrained root",
+        params(&[], HOST),
+        authority("intermediate"),
+        constrained("a.example"),
+        false,
+    );
+    let whole = record(2, 0, 0, &shown.described[2].1, false);
+    assert_eq!(ours(&shown.chain, &[whole]), Err(CertificateTrouble::NameMismatch));
+}
+
+#[test]
+fn the_common_name_does_not_count_beside_a_dns_name_that_cannot_be_read() {
+    let mut leaf = params(&[], HOST);
+    // An IA5String takes ASCII only, so the extension is written as it stands in a certificate (RFC 5280 section 4.2.1.6).
+    let names = CustomExtension::from_oid_content(&[2, 5, 29, 17], b"\x30\x0b\x82\x09\xe9.example".to_vec());
+    leaf.custom_extensions.push(names);
+    let shown = issued("not ASCII", leaf, authority("intermediate"), authority("root"), true);
+    assert_eq!(Certificate::parse(&shown.chain[0]).unwrap().common_names(), [HOST]);
+    let by_root = ours(&shown.chain, &[record(2, 0, 1, &shown.described[2].1, false)]);
+    assert_eq!(by_root, Err(CertificateTrouble::NameMismatch));
+}
+
+#[test]
+fn of_authorities_that_are_not_shown_few_are_looked_at() {
+    let shown =
+        issued("without the root", params(&[HOST], "x"), authority("intermediate"), authority("root"), false);
+    let root = record(2, 1, 0, &shown.described[2].1, false);
+    let strangers = (0..UNSHOWN_LIMIT).map(|_| {
+        let key = KeyPair::generate().unwrap();
+        record(2, 1, 0, authority("root").self_signed(&key).unwrap().der(), false)
+    });
+    let mut records: Vec<TlsaRecord> = strangers.collect();
+    records.insert(0, root.clone());
+    assert_eq!(ours(&shown.chain, &records), Ok(DaneMatch::TrustAnchor));
+    records.rotate_left(1);
+    assert!(ours(&shown.chain, &records).is_err());
+    // What is shown is found in whatever number of them.
+    let intermediate = record(2, 1, 0, &shown.described[1].1, false);
+    records.push(intermediate);
+    assert_eq!(ours(&shown.chain, &records), Ok(DaneMatch::TrustAnchor));
 }
