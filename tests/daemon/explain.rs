@@ -140,11 +140,31 @@ fn explain_tells_what_is_needed_of_tls_and_by_what() {
     };
     for (line, records, expected, told) in [
         ("* may", &[][..], (json!(null), json!(null)), ", STARTTLS, 0 of"),
-        ("* none", &[], (json!("no_tls"), json!("tls_policy")), ", without TLS, TLS is never tried (tls_policy), 0 of"),
-        ("* encrypt", &[], (json!("encryption"), json!("tls_policy")), ", nothing in plain text (tls_policy), 0 of"),
+        (
+            "* none",
+            &[],
+            (json!("no_tls"), json!("tls_policy")),
+            ", without TLS, TLS is never tried (tls_policy), 0 of",
+        ),
+        (
+            "* encrypt",
+            &[],
+            (json!("encryption"), json!("tls_policy")),
+            ", nothing in plain text (tls_policy), 0 of",
+        ),
         ("* dane", &[], (json!(null), json!(null)), ", STARTTLS, 0 of"),
-        ("* dane", &[[3, 1, 1]], (json!("dane"), json!("dane")), ", the certificate must match TLSA records (DANE), 0 of"),
-        ("* dane", &[[1, 1, 1]], (json!("encryption"), json!("dane")), ", nothing in plain text (DANE: its TLSA records cannot"),
+        (
+            "* dane",
+            &[[3, 1, 1]],
+            (json!("dane"), json!("dane")),
+            ", the certificate must match TLSA records (DANE), 0 of",
+        ),
+        (
+            "* dane",
+            &[[1, 1, 1]],
+            (json!("encryption"), json!("dane")),
+            ", nothing in plain text (DANE: its TLSA records cannot",
+        ),
     ] {
         let (found, text) = needs(line, records);
         assert_eq!(found, expected, "{line} {records:?}");

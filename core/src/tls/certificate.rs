@@ -152,7 +152,7 @@ pub fn is_public_key(der: &[u8]) -> bool {
     read().is_some()
 }
 
-/// Returns how many bits the modulus of an RSA key has (RFC 8017 appendix A.1.1), of a SubjectPublicKeyInfo that holds one.
+/// Returns how many bits the modulus of an RSA key has (RFC 3279 section 2.3.1), of a SubjectPublicKeyInfo that holds one.
 pub fn rsa_bits(key: &[u8]) -> Option<usize> {
     let mut fields = Reader(Reader::only(key, tag::SEQUENCE)?);
     fields.next_if(tag::SEQUENCE)?;

@@ -41,7 +41,8 @@ use crate::logging::event;
 /// Encrypted octets that a session holds for a socket that does not take them yet.
 const SEND_BUFFER_OCTETS: usize = 64 * 1024;
 
-/// How many earlier sessions are remembered: for 32 servers, 8 for each.
+/// How many earlier sessions are remembered: for 32 servers, 8 for each. One may take 128 KiB, half for the ticket and half for the
+/// certificates, if a server makes both as large as TLS permits.
 const REMEMBERED_SESSIONS_LIMIT: usize = 256;
 
 /// The versions that are offered. Earlier ones must not be used (RFC 8996).

@@ -424,7 +424,7 @@ fn trust_files_that_cannot_be_used_are_errors_that_name_the_file() {
 #[test]
 fn octets_that_are_no_tls_fail_the_handshake() {
     let context = trusting_nobody();
-    // A server that speaks TLS 1.1 at most says so with a ServerHello of that version (RFC 5246 appendix E.1).
+    // A server that speaks TLS 1.1 at most says so with a ServerHello of that version.
     let tls_1_1: &[u8] = &[
         0x16, 3, 2, 0, 42, 2, 0, 0, 38, 3, 2, //
         1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
