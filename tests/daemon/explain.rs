@@ -122,9 +122,12 @@ fn explain_names_the_line_that_decides_each_key() {
 
 #[test]
 fn explain_tells_what_is_needed_of_tls_and_by_what() {
-    let needs = |line: &str, records: &[[u8; 3]]| {
+    let needs = |line: &str, records: &[[u8; 3]], are_mx_secure: bool| {
         let (mut world, server) = World::with_server(Script::new());
         world.dns.sign();
+        if !are_mx_secure {
+            world.dns.leave_unsigned("example.org");
+        }
         world.set("portprio", format!("{}@starttls", server.port())).set("tls_policy", line);
         for parameters in records {
             world.dns.tlsa("mx.example.org", server.port(), *parameters, &"5a".repeat(32));
@@ -135,39 +138,39 @@ fn explain_tells_what_is_needed_of_tls_and_by_what() {
         let candidate = of_kind(&told, "candidate")[0].clone();
         let text = tool::output(&world, &["explain", "example.org"]);
         daemon.terminate();
-        let servers = text.lines().find(|line| line.contains("mx.example.org [")).unwrap().to_owned();
-        ((candidate["needs"].clone(), candidate["needs_by"].clone()), servers)
+        let server = text.lines().find(|line| line.contains("mx.example.org [")).unwrap().to_owned();
+        (json!([candidate["needs"], candidate["needs_by"]]), server)
     };
-    for (line, records, expected, told) in [
-        ("* may", &[][..], (json!(null), json!(null)), ", STARTTLS, 0 of"),
-        (
-            "* none",
-            &[],
-            (json!("no_tls"), json!("tls_policy")),
-            ", without TLS, TLS is never tried (tls_policy), 0 of",
-        ),
+    let (none, usual, unusable): (&[_], &[_], &[_]) = (&[], &[[3, 1, 1]], &[[1, 1, 1]]);
+    for (line, records, are_mx_secure, expected, told) in [
+        ("* may", none, true, [None, None], "STARTTLS, 0 of"),
+        ("* none", none, true, [Some("no_tls"), Some("tls_policy")], "TLS is never tried (tls_policy), 0 of"),
         (
             "* encrypt",
-            &[],
-            (json!("encryption"), json!("tls_policy")),
-            ", nothing in plain text (tls_policy), 0 of",
+            none,
+            true,
+            [Some("encryption"), Some("tls_policy")],
+            "in plain text (tls_policy), 0 of",
         ),
-        ("* dane", &[], (json!(null), json!(null)), ", STARTTLS, 0 of"),
+        ("* dane", none, true, [None, None], "STARTTLS, 0 of"),
+        ("* dane", usual, true, [Some("dane"), Some("dane")], "must match TLSA records (DANE), 0 of"),
         (
             "* dane",
-            &[[3, 1, 1]],
-            (json!("dane"), json!("dane")),
-            ", the certificate must match TLSA records (DANE), 0 of",
+            usual,
+            false,
+            [Some("dane"), Some("dane_insecure_mx")],
+            "(DANE, but DNSSEC does not vouch for",
         ),
         (
             "* dane",
-            &[[1, 1, 1]],
-            (json!("encryption"), json!("dane")),
-            ", nothing in plain text (DANE: its TLSA records cannot",
+            unusable,
+            true,
+            [Some("encryption"), Some("dane")],
+            "in plain text (DANE: its TLSA records",
         ),
     ] {
-        let (found, text) = needs(line, records);
-        assert_eq!(found, expected, "{line} {records:?}");
+        let (found, text) = needs(line, records, are_mx_secure);
+        assert_eq!(found, json!(expected), "{line} {records:?}");
         assert!(text.contains(told), "{line} {records:?}: {text}");
     }
 }

@@ -440,7 +440,7 @@ impl CandidateSearch {
             return Err(HostTrouble::NoUsableFamily(host.clone()));
         }
         let plan = policy.tls.plan(next_hop, host);
-        let basis = if matches!(dane, HostDane::Present { .. }) { Basis::Dane } else { Basis::Config };
+        let needed_by = if matches!(dane, HostDane::Present { .. }) { Basis::Dane } else { Basis::Config };
         let found = match (dane, &policy.tls.level) {
             (HostDane::Absent, Level::DaneOnly) => return Err(HostTrouble::NoTlsa(host.clone())),
             (HostDane::Absent, _) => {
@@ -478,7 +478,7 @@ impl CandidateSearch {
                 found
             }
         };
-        if found.is_empty() { Err(HostTrouble::NoUsablePort(host.clone(), basis)) } else { Ok(found) }
+        if found.is_empty() { Err(HostTrouble::NoUsablePort(host.clone(), needed_by)) } else { Ok(found) }
     }
 
     /// Returns the names of which a certificate of a host must have one if an authority vouches for it (RFC 7672 section 3.2.2): that of its

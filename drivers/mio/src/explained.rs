@@ -407,6 +407,7 @@ const fn needs(need: Need) -> (Option<&'static str>, Option<&'static str>) {
             let by = match basis {
                 Basis::Config => "tls_policy",
                 Basis::Dane => "dane",
+                Basis::DaneInsecureMx => "dane_insecure_mx",
                 Basis::Sts => "mta_sts",
                 Basis::RequireTls => "requiretls",
             };

@@ -333,10 +333,11 @@ impl<'a> Report<'a> {
             None => "",
             Some("tls_policy") => " (tls_policy)",
             // A host with records needs no less than that, whether they prove anything or not.
-            Some("dane") if fields["needs"] == "encryption" => {
+            Some("dane" | "dane_insecure_mx") if fields["needs"] == "encryption" => {
                 " (DANE: its TLSA records cannot prove who it is)"
             }
             Some("dane") => " (DANE)",
+            Some("dane_insecure_mx") => " (DANE, but DNSSEC does not vouch for the MX records that name it)",
             Some("mta_sts") => " (MTA-STS)",
             Some(_) => " (REQUIRETLS)",
         };
