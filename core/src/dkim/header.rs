@@ -119,6 +119,11 @@ impl<'a> Field<'a> {
         }
         let value = value.get(1..).unwrap_or_default();
         let value = value.strip_suffix(b"\r\n").unwrap_or(value);
+        // To some readers a line of nothing but blanks ends the header section.
+        let is_blank = |line: &[u8]| line.iter().all(u8::is_ascii_whitespace);
+        if value.split(|octet| *octet == b'\n').skip(1).any(is_blank) {
+            return None;
+        }
         Some(Self { name: name.to_ascii_lowercase(), value })
     }
 }

@@ -190,7 +190,7 @@ fn what_is_signed_is_what_goes_over_the_wire() {
         "\nSubject: once\nsubject: twice\nTo: b@example.net\n\nx\n",
         "\nDate: now\nMessage-ID: <1@example.org>\nX-Other: y\n\n\u{e9}\0\u{1}\n",
         "\nDKIM-Signature: v=1; d=example.com; s=x; b=abc\n\nsigned by another\n",
-        "\nSubject:\nTo:\r\n \n\nempty fields\n",
+        "\nSubject:\nTo:\r\n b@example.net\n\nempty fields\n",
     ] {
         assert_signed(format!("{from}{rest}").as_bytes());
     }
@@ -229,6 +229,9 @@ fn mail_is_left_alone_that_has_no_one_author_of_a_domain_with_a_key_and_the_reas
         ("From: a@example.org\nno field\n\nx", Unsigned::MalformedHeader),
         ("From: a@example.org\nSubject : blank before the colon\n\nx", Unsigned::MalformedHeader),
         (" From: a@example.org\n\nx", Unsigned::MalformedHeader),
+        ("From: a@example.org\nSubject: x\n \t\n y\n\nx", Unsigned::MalformedHeader),
+        ("From: a@example.org\nSubject:\r\n \r\n\r\nx", Unsigned::MalformedHeader),
+        ("From:\r\t\r a@example.org\r\rx", Unsigned::MalformedHeader),
         ("From b Mon Jan  1 00:00:00 2024\nFrom: a@example.org\n\nx", Unsigned::MalformedHeader),
         (
             "From: a@example.org\nDKIM-Signature: v=1;\n d = Example.ORG;s=x;b=\n\nx",

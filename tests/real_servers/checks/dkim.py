@@ -80,6 +80,7 @@ def run() -> None:
         scene.add("none1@exim.example", b"no header\r\n"),
         scene.add("none2@exim.example", b"\r\nbody only\r\n"),
         scene.add("none5@exim.example", b"From: %s\r\nSubject : blank\r\n\r\nx\r\n" % SENDER.encode()),
+        scene.add("none6@exim.example", b"From: %s\r\nSubject: blank\r\n \r\n continued\r\n\r\nx\r\n" % SENDER.encode()),
         scene.add("none3@exim.example", b"From: a@elsewhere.example\r\n\r\nx\r\n"),
         scene.add("none4@exim.example", b"From: %s\r\nDKIM-Signature: v=1; d=%s\r\n\r\nx\r\n" % (SENDER.encode(), DOMAIN.encode())),
     ]

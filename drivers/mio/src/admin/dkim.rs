@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::dns_texts::texts;
 use super::words::{DkimWords, KeyWords, MakeWords};
 use super::{Outcome, Tool, ToolError, complain};
-use crate::config::{Config, Environment};
+use crate::config::{Config, Environment, SigningKeys};
 use crate::dkim::{PrivateKey, make};
 use crate::shown;
 
@@ -105,10 +105,11 @@ fn name(domain: &Domain, selector: &Domain) -> String {
 
 /// Checks that the record of each key of the configuration is published.
 fn check(tool: &Tool) -> Result<Outcome, ToolError> {
-    let config = Config::without_database(&tool.options.config, &Environment::of_this_host());
+    let environment = Environment::of_this_host();
+    let config = Config::without_database(&tool.options.config, &environment, SigningKeys::Read);
     let config = config.map_err(|rejection| {
-        let first = rejection.errors.first().map(ToString::to_string).unwrap_or_default();
-        ToolError::NotDone(format!("the configuration has errors: {first}"))
+        rejection.errors.iter().for_each(|error| complain(&error.to_string()));
+        ToolError::NotDone("the configuration has errors, so no key is checked".to_owned())
     })?;
     let keys = &config.settings.signing.keys;
     let (mut printer, mut outcome) = (tool.printer(), Outcome::found(keys.len() as u64));

@@ -3,12 +3,14 @@
 //! The daemon is asked. If none can be, this process asks its own engine, which has no mail and remembers nothing of servers.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::CommandFactory as _;
 use clap::error::ErrorKind;
+use cmail_delivery::dkim::Signing;
 use cmail_delivery::explanation::{Answer, Inquiry, Subject};
-use cmail_delivery::outbox::{Cursor, MailId};
+use cmail_delivery::outbox::{Cursor, MailId, Row};
 use cmail_delivery::time::UnixMillis;
 use serde_json::Value;
 
@@ -18,7 +20,7 @@ use super::outlook::{Outlook, named_hop};
 use super::printer::Printer;
 use super::words::{ExplainWords, ProbeWords, Words};
 use super::{Outcome, Tool, ToolError, complain, json, now, show};
-use crate::config::{Config, Environment};
+use crate::config::{Config, Environment, SigningKeys};
 use crate::engine;
 use crate::explained;
 use crate::selection::Selection;
@@ -118,8 +120,25 @@ impl<'a> Report<'a> {
         if let Some(wishes) = show::wishes(&mail.row) {
             self.field("wishes", &wishes)?;
         }
+        if let Some(signature) = self.signature(&mail.row)? {
+            self.field("signature", &signature)?;
+        }
         self.field("state", &show::state(self.tool, mail, &outlook))?;
         Ok(self.field("goes to", &outlook.route(&mail.row))?)
+    }
+
+    /// Says by which domain a mail will be signed, or why it will not; `None` if it is not to be signed.
+    fn signature(&self, row: &Row) -> Result<Option<String>, ToolError> {
+        let rules = &self.tool.settings.signing;
+        let signing = Signing { rules: Arc::clone(rules), now: now() };
+        let author = self.tool.reader()?.author_to_sign(row, &signing)?;
+        Ok(author.map(|author| match author {
+            Ok(author) => {
+                let selectors: Vec<_> = rules.keys_of(&author).map(|key| key.selector.as_str()).collect();
+                format!("of {author}, by the key of {}", selectors.join(" and that of "))
+            }
+            Err(why) => format!("none (DKIM): {why}"),
+        }))
     }
 
     /// Asks the daemon, or if none can be asked, this process.
@@ -150,7 +169,8 @@ impl<'a> Report<'a> {
 
     fn ask_alone(&mut self, inquiry: Inquiry) -> Result<(), ToolError> {
         self.is_alone = true;
-        let config = Config::without_database(&self.tool.options.config, &Environment::of_this_host());
+        let file = &self.tool.options.config;
+        let config = Config::without_database(file, &Environment::of_this_host(), SigningKeys::Unread);
         let config = config.map_err(|rejection| {
             rejection.errors.iter().for_each(|error| complain(&error.to_string()));
             ToolError::NotDone(

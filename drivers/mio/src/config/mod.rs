@@ -166,7 +166,11 @@ impl Config {
     }
 
     /// Reads and completes a configuration file where no database is needed; one that is not there counts as empty.
-    pub(crate) fn without_database(file: &Path, environment: &Environment) -> Result<Self, Rejection> {
+    pub(crate) fn without_database(
+        file: &Path,
+        environment: &Environment,
+        keys: SigningKeys,
+    ) -> Result<Self, Rejection> {
         let mut octets = match fs::read(file) {
             Ok(octets) => octets,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -176,14 +180,29 @@ impl Config {
             // Nothing can ever be opened there.
             octets.extend_from_slice(b"\ndatabase /\n");
         }
-        Self::from_octets(file, &octets, environment)
+        Self::completed(file, &octets, environment, keys)
     }
 
     /// Completes the configuration file whose content is `octets`.
     pub fn from_octets(file: &Path, octets: &[u8], environment: &Environment) -> Result<Self, Rejection> {
+        Self::completed(file, octets, environment, SigningKeys::Read)
+    }
+
+    fn completed(
+        file: &Path,
+        octets: &[u8],
+        environment: &Environment,
+        signing_keys: SigningKeys,
+    ) -> Result<Self, Rejection> {
         let (directives, errors) = Directives::parse(file, octets);
-        let mut completion =
-            Completion { file, environment, errors, warnings: Vec::new(), credentials_files: Vec::new() };
+        let mut completion = Completion {
+            file,
+            environment,
+            signing_keys,
+            errors,
+            warnings: Vec::new(),
+            credentials_files: Vec::new(),
+        };
         let database = directives.database.as_ref();
         let database = database.and_then(|text| environment.absolute(Path::new(&*text.value)).ok());
         match completion.complete(directives) {
@@ -213,10 +232,20 @@ pub struct Rejection {
 /// What SQLite and this program keep beside the database, by what their paths have more than its path.
 const BESIDE_DATABASE: [&str; 3] = ["-journal", "-wal", "-shm"];
 
+/// Whether the keys of `dkim_key` lines are read, which only the daemon may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SigningKeys {
+    /// They are, and each must be usable.
+    Read,
+    /// Nothing is to be signed.
+    Unread,
+}
+
 /// Completes [`Directives`] to a [`Config`]. It goes on after an error, to find all of them.
 struct Completion<'a> {
     file: &'a Path,
     environment: &'a Environment,
+    signing_keys: SigningKeys,
     errors: Vec<ConfigError>,
     warnings: Vec<ConfigWarning>,
     credentials_files: Vec<PathBuf>,
@@ -258,7 +287,10 @@ impl Completion<'_> {
             ("submit", submit.as_deref()),
         ];
         self.tell_apart(&named, &directives.lines);
-        let (keys, signing) = self.signing(&directives.dkim);
+        let (keys, signing) = match self.signing_keys {
+            SigningKeys::Read => self.signing(&directives.dkim),
+            SigningKeys::Unread => (KeyRing::default(), directives.dkim.rules_without_keys().into()),
+        };
         let mut settings = settings::settings(&directives, announce?, resolver_settings, bind, destinations);
         settings.policy.tls = TlsPolicy { client, ..TlsPolicy::default() }.into();
         settings.signing = signing;

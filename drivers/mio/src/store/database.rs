@@ -89,12 +89,24 @@ pub(super) struct Additions {
     pub(super) is_indexed: bool,
     /// The tables of orders, and of what senders want.
     pub(super) has_order_tables: bool,
+    /// No id of a mail is used again, as in every outbox of the suite: only then a mark is surely that of its mail.
+    pub(super) has_unique_ids: bool,
+    /// It was told that marks do not count.
+    pub(super) has_told_of_marks: bool,
 }
 
 impl Additions {
     fn of(connection: &Connection) -> rusqlite::Result<Self> {
         let has_order_tables = has_order_tables(connection)? && envelopes::exists(connection)?;
-        Ok(Self { is_indexed: has_index(connection)?, has_order_tables })
+        // Of a view nothing is known.
+        let has_unique_ids =
+            connection.column_metadata(None, "outbox", "mail_id").is_ok_and(|(.., is_auto)| is_auto);
+        Ok(Self {
+            is_indexed: has_index(connection)?,
+            has_order_tables,
+            has_unique_ids,
+            has_told_of_marks: false,
+        })
     }
 }
 

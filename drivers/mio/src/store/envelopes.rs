@@ -1,7 +1,7 @@
 //! What senders want to be told of their mail: the table `dispatch_envelope`, which is written by the program that submits the mail, in
 //! the same transaction.
 //!
-//! A row goes with its mail. A value that cannot be read counts as absent. Without the table nothing is wanted.
+//! A row goes with its mail: where other programs delete mail without foreign keys, it is deleted later. A value that cannot be read counts as absent. Without the table nothing is wanted.
 
 use cmail_delivery::dkim::SignMark;
 use cmail_delivery::dsn::{
@@ -98,10 +98,13 @@ pub(super) fn add_wishes(connection: &Connection, rows: &mut [Row]) -> rusqlite:
     Ok(())
 }
 
-/// Stores what the sender of a mail wants, in the transaction that inserts the mail.
+/// Stores what the sender of a mail wants, in the transaction that inserts the mail; without its mark.
 pub(super) fn insert(connection: &Connection, id: MailId, wishes: &DsnWishes) -> rusqlite::Result<()> {
-    let DsnWishes { notify, original_recipient, message: MessageWishes { extent, envelope_id, sign } } =
+    let DsnWishes { notify, original_recipient, message: MessageWishes { extent, envelope_id, sign: _ } } =
         wishes;
+    // What stands there is of another mail that had this id, and was deleted by a program that does not enforce foreign keys.
+    let delete = "DELETE FROM dispatch_envelope WHERE mail_id = ?1";
+    if_present(|| connection.prepare_cached(delete)?.execute([id.0]))?;
     let values = params![
         id.0,
         notify.map(|notify| notify.to_string()),
@@ -111,22 +114,25 @@ pub(super) fn insert(connection: &Connection, id: MailId, wishes: &DsnWishes) ->
     ];
     let insert =
         "INSERT INTO dispatch_envelope (mail_id, notify, orcpt, ret, envid) VALUES (?1, ?2, ?3, ?4, ?5)";
-    or_created(connection, CREATE, || connection.prepare_cached(insert)?.execute(values))?;
-    if *sign == SignMark::Unmarked { Ok(()) } else { mark(connection, id, *sign) }
+    or_created(connection, CREATE, || connection.prepare_cached(insert)?.execute(values)).map(drop)
 }
 
-/// Marks a mail to be signed.
+/// Marks a mail to be signed whose wishes were stored.
 pub(super) fn mark(connection: &Connection, id: MailId, sign: SignMark) -> rusqlite::Result<()> {
     let number = match sign {
         SignMark::Unmarked => 0,
         SignMark::Wanted => 1,
         SignMark::IfPossible => 2,
     };
-    let insert = "INSERT INTO dispatch_envelope (mail_id, sign) VALUES (?1, ?2) \
-                  ON CONFLICT (mail_id) DO UPDATE SET sign = excluded.sign";
-    let insert = || connection.prepare_cached(insert)?.execute(params![id.0, number]);
-    let has_table = if_present(|| exists(connection))?.unwrap_or(false);
-    or_created(connection, if has_table { ADD_SIGN } else { CREATE }, insert).map(drop)
+    // The table may be one that others have made, without this column or without a key.
+    if !connection.column_exists(None, "dispatch_envelope", "sign")? {
+        connection.execute_batch(ADD_SIGN)?;
+    }
+    let update = "UPDATE dispatch_envelope SET sign = ?2 WHERE mail_id = ?1";
+    match connection.prepare_cached(update)?.execute(params![id.0, number])? {
+        0 => Err(rusqlite::Error::StatementChangedRows(0)),
+        _ => Ok(()),
+    }
 }
 
 /// Converts a row.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use cmail_delivery::dkim::Signing;
+use cmail_delivery::dkim::{SignedMail, Signing, SigningRules};
 use cmail_delivery::flight::Uncertain;
 use cmail_delivery::order::{OrderId, OrderPlace, OrderStep};
 use cmail_delivery::outbox::{
@@ -109,6 +109,7 @@ impl Database {
         recipients: usize,
         signing: Option<&Signing>,
     ) -> rusqlite::Result<StoreReply> {
+        let signing = signing.filter(|signing| self.may_sign_by(&signing.rules));
         self.in_read_transaction(|database| {
             let ids = database.untaken(ids)?;
             let version = database.version()?;
@@ -122,6 +123,22 @@ impl Database {
             database.fingerprints.put_all(fingerprints, version);
             Ok(StoreReply::Claimed(Claimed { transactions, left_over, unreadable }))
         })
+    }
+
+    /// Returns whether mail may be signed. Where ids of mail are used again, a mark may be that of a mail that is gone, so that
+    /// somebody else's mail would be signed.
+    fn may_sign_by(&mut self, rules: &SigningRules) -> bool {
+        if self.additions.has_unique_ids || rules.mail == SignedMail::All {
+            return true;
+        }
+        if !std::mem::replace(&mut self.additions.has_told_of_marks, true) {
+            log::warn!(
+                "the outbox of the database {} uses ids of mail again, because its mail_id is not AUTOINCREMENT: a mark in dispatch_envelope may be \
+                 that of another mail, so nothing is signed (DKIM); move the mail to a database that `initdb` makes",
+                self.path().display()
+            );
+        }
+        false
     }
 
     fn read_data(&mut self, id: MailId, offset: u64, limit: u32) -> rusqlite::Result<StoreReply> {

@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
 
-use cmail_delivery::dkim::{Digest, Draft, HEADER_LIMIT_OCTETS, Signing, Unsigned, UnsignedField};
-use cmail_delivery::outbox::{ClaimedTransaction, MailId};
+use cmail_delivery::address::Domain;
+use cmail_delivery::dkim::{Digest, Draft, HEADER_LIMIT_OCTETS, Signing, Unsigned, UnsignedField, author};
+use cmail_delivery::outbox::{ClaimedTransaction, MailId, Row};
 use rusqlite::Connection;
 
-use super::blob::read_chunks;
+use super::blob::{self, read_chunks};
+use super::error::ReadError;
 use super::fingerprints::{Fingerprint, FingerprintList};
 use super::grouping::Group;
 use super::pool::Pool;
+use super::reader::Reader;
 
 /// How much of large mail one claim reads for signatures, besides its first chunks. That takes some tenths of a second, during which other
 /// requests wait; what is beyond that is left to another request, also of a single message. But a message is read on for as long as it
@@ -176,6 +179,26 @@ impl<'a> Drafter<'a> {
             flow
         })?;
         Ok(flow)
+    }
+}
+
+impl Reader {
+    /// Returns the domain of the author of a mail that is to be signed, or why it leaves unsigned; nothing if it is not to be signed.
+    pub(crate) fn author_to_sign(
+        &self,
+        row: &Row,
+        signing: &Signing,
+    ) -> Result<Option<Result<Domain, Unsigned>>, ReadError> {
+        // The header section decides that, whatever the body is.
+        let Some(mut draft) = signing.draft(row.wishes.message.sign, Some(Digest::default())) else {
+            return Ok(None);
+        };
+        let length = row.data_octets.min(HEADER_LIMIT_OCTETS as u64 + 1);
+        let length = usize::try_from(length).unwrap_or(HEADER_LIMIT_OCTETS);
+        let head = self.read(|connection| blob::read(connection, row.id, row.data_octets, 0, length))?;
+        let (ControlFlow::Continue(()) | ControlFlow::Break(())) = draft.add(&head);
+        let author = draft.finish().and_then(|_| author(&head).ok_or(Unsigned::UnclearAuthor));
+        Ok(Some(author))
     }
 }
 

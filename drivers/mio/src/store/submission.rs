@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use cmail_delivery::dsn::DsnWishes;
+use cmail_delivery::dkim::SignMark;
+use cmail_delivery::dsn::{DsnWishes, MessageWishes};
 use cmail_delivery::outbox::{MailId, StoreError, StoreTrouble};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
 use thiserror::Error;
@@ -14,6 +15,7 @@ use super::database_file::DatabaseFile;
 use super::envelopes;
 use super::error::OpenError;
 use super::rows::AsText;
+use super::warnings::unless_lost;
 use crate::sysexits;
 
 /// The most that one submission writes, in octets: the message, once for each recipient. The daemon waits for some seconds while that is
@@ -133,8 +135,12 @@ impl From<OpenError> for SubmitError {
 }
 
 /// Puts a message into the outbox for all its recipients, or for none. Returns the ids of its mails, in the order of the recipients. What is
-/// returned is on the disk.
-pub(crate) fn submit(path: &Path, mail: &NewMail<'_>) -> Result<Vec<MailId>, SubmitError> {
+/// returned is on the disk. A mail that cannot be marked to be signed is taken without, with a warning.
+pub(crate) fn submit(
+    path: &Path,
+    mail: &NewMail<'_>,
+    warn: &mut dyn FnMut(&str),
+) -> Result<Vec<MailId>, SubmitError> {
     if !mail.is_within_limit() {
         return Err(SubmitError::TooLarge { octets: mail.data.len(), recipients: mail.recipients.len() });
     }
@@ -145,7 +151,7 @@ pub(crate) fn submit(path: &Path, mail: &NewMail<'_>) -> Result<Vec<MailId>, Sub
     drop(file);
     let mut connection =
         connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE, BUSY_TIMEOUT, CancelToken::default())?;
-    insert(&mut connection, mail).map_err(|error| match error.sqlite_error_code() {
+    insert(&mut connection, mail, warn).map_err(|error| match error.sqlite_error_code() {
         // What the table refuses, it refuses always.
         Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::Unknown) | None => {
             SubmitError::Unusable(error.to_string())
@@ -158,12 +164,16 @@ impl Database {
     /// Puts a message into the outbox, as [`submit`] does.
     pub(super) fn take_in(&mut self, mail: &NewMail<'_>) -> Result<Vec<MailId>, SubmitError> {
         self.ensure_open().map_err(SubmitError::Daemon)?;
-        insert(&mut self.connection, mail)
+        insert(&mut self.connection, mail, &mut |warning| log::warn!("{warning}"))
             .map_err(|error| SubmitError::Daemon(self.failed("put mail into", &error)))
     }
 }
 
-fn insert(connection: &mut Connection, mail: &NewMail<'_>) -> rusqlite::Result<Vec<MailId>> {
+fn insert(
+    connection: &mut Connection,
+    mail: &NewMail<'_>,
+    warn: &mut dyn FnMut(&str),
+) -> rusqlite::Result<Vec<MailId>> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut ids = Vec::with_capacity(mail.recipients.len());
     {
@@ -173,12 +183,42 @@ fn insert(connection: &mut Connection, mail: &NewMail<'_>) -> rusqlite::Result<V
         for recipient in mail.recipients {
             statement.execute(params![mail.sender, recipient, mail.submitter, AsText(mail.data)])?;
             let id = MailId(transaction.last_insert_rowid());
-            if *mail.wishes != DsnWishes::default() {
-                envelopes::insert(&transaction, id, mail.wishes)?;
-            }
+            insert_wishes(&transaction, id, mail.wishes, warn)?;
             ids.push(id);
         }
     }
     transaction.commit()?;
     Ok(ids)
+}
+
+/// Stores what is wanted of a mail. Only its mark may be left out.
+fn insert_wishes(
+    transaction: &Connection,
+    id: MailId,
+    wishes: &DsnWishes,
+    warn: &mut dyn FnMut(&str),
+) -> rusqlite::Result<()> {
+    let mark = wishes.message.sign;
+    let unmarked = MessageWishes { sign: SignMark::Unmarked, ..wishes.message.clone() };
+    let is_without =
+        unmarked == MessageWishes::default() && (wishes.notify, &wishes.original_recipient) == (None, &None);
+    if !is_without {
+        envelopes::insert(transaction, id, wishes)?;
+    }
+    if mark == SignMark::Unmarked {
+        return Ok(());
+    }
+    let marked = unless_lost(transaction, || {
+        if is_without {
+            envelopes::insert(transaction, id, wishes)?;
+        }
+        envelopes::mark(transaction, id, mark)
+    });
+    if let Some(error) = marked? {
+        warn(&format!(
+            "mail {id} cannot be marked to be signed (DKIM), and leaves unsigned: the table dispatch_envelope cannot be used: {error}; \
+             rename it, and restart the daemon, which makes another one"
+        ));
+    }
+    Ok(())
 }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use cmail_delivery::bounce::{header_section, needed_octets};
 use cmail_delivery::delay_warning::DelayWarnings;
 use cmail_delivery::dkim::SignMark;
+use cmail_delivery::dsn::DsnWishes;
 use cmail_delivery::outbox::{DATA_CHUNK_OCTETS, FailedMessage, MailId, NewNotice, Row, Warned};
 use cmail_delivery::time::UnixTime;
 use rusqlite::Connection;
@@ -108,16 +109,27 @@ pub(super) fn mark_own(connection: &Connection, id: MailId, mark: SignMark) -> r
     if mark == SignMark::Unmarked {
         return Ok(());
     }
-    match within_savepoint(connection, || envelopes::mark(connection, id, mark)) {
+    let store = || {
+        envelopes::insert(connection, id, &DsnWishes::default())?;
+        envelopes::mark(connection, id, mark)
+    };
+    if let Some(error) = unless_lost(connection, store)? {
+        let advice = advice(connection, &error);
+        log::warn!(
+            "mail {id}, which tells a sender of other mail, leaves unsigned, because it cannot be marked: {error}; {advice}"
+        );
+    }
+    Ok(())
+}
+
+/// Does something that may fail, and returns the error. Fails only if the transaction is lost.
+pub(super) fn unless_lost(
+    connection: &Connection,
+    act: impl FnOnce() -> rusqlite::Result<()>,
+) -> rusqlite::Result<Option<rusqlite::Error>> {
+    match within_savepoint(connection, act) {
         Err(error) if connection.is_autocommit() => Err(error),
-        Err(error) => {
-            let advice = advice(connection, &error);
-            log::warn!(
-                "mail {id}, which tells a sender of other mail, leaves unsigned, because it cannot be marked: {error}; {advice}"
-            );
-            Ok(())
-        }
-        Ok(()) => Ok(()),
+        result => Ok(result.err()),
     }
 }
 

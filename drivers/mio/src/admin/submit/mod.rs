@@ -159,7 +159,7 @@ fn take(tool: &Tool, request: Request) -> Result<(), Refusal> {
         wishes: &wishes,
         data: &data,
     };
-    let ids = match (submit(tool.database()?, &mail), &tool.submit) {
+    let ids = match (submit(tool.database()?, &mail, &mut |warning| complain(warning)), &tool.submit) {
         // The daemon finds out who the submitter is.
         (Err(SubmitError::NotAllowed(_)), Some(socket)) => hand_over(socket, &mail)?,
         (submitted, _) => submitted?,

@@ -1,6 +1,7 @@
 use cmail_delivery::outbox::{Claimed, Cursor, Scanned, StoreReply, StoreRequest};
 
 use super::*;
+use crate::store::NewMail;
 use crate::store::fixture::Fixture;
 
 type Columns = [Option<&'static str>; 4];
@@ -96,4 +97,57 @@ fn wishes_go_with_their_mail_and_are_not_needed() {
         assert_eq!(claim(&mut fixture, &[id])[0][0].wishes, DsnWishes::default());
         assert!(scan(&mut fixture).iter().all(|row| row.wishes == DsnWishes::default()));
     }
+}
+
+/// Puts a mail into the outbox, as the daemon does for a client. Returns its id and mark.
+fn submitted(fixture: &mut Fixture, wishes: &DsnWishes) -> (MailId, SignMark) {
+    let recipients = ["a@x.example".to_owned()];
+    let mail = NewMail { sender: None, recipients: &recipients, submitter: "", wishes, data: b"x" };
+    let id = fixture.database.take_in(&mail).unwrap()[0];
+    let (found, _) = super::wishes(&fixture.other, id).unwrap();
+    assert_eq!((found.notify, &found.message.extent), (wishes.notify, &wishes.message.extent));
+    (id, found.message.sign)
+}
+
+fn marked(notify: Option<&str>) -> DsnWishes {
+    let mut wishes =
+        DsnWishes { notify: notify.and_then(|text| Notify::parse(text).ok()), ..DsnWishes::default() };
+    wishes.message.sign = SignMark::Wanted;
+    wishes
+}
+
+#[test]
+fn mail_is_marked_in_each_table_that_can_be_marked_in_and_else_taken_without() {
+    for (table, can_be_marked) in [
+        ("", true),
+        (CREATE, true),
+        ("CREATE TABLE dispatch_envelope (mail_id, notify, orcpt, ret, envid)", true),
+        ("CREATE TABLE dispatch_envelope (mail_id, notify, orcpt, ret, envid, sign)", true),
+        ("CREATE VIEW dispatch_envelope AS SELECT 1 AS mail_id, NULL AS sign", false),
+        ("CREATE TABLE dispatch_envelope (mail_id, x NOT NULL)", false),
+        ("CREATE TABLE dispatch_envelope (mail_id, notify, orcpt, ret, envid, sign CHECK (sign = 9))", false),
+    ] {
+        let mut fixture = Fixture::new();
+        fixture.other.execute_batch(table).unwrap();
+        let (_, mark) = submitted(&mut fixture, &marked(None));
+        assert_eq!(mark == SignMark::Wanted, can_be_marked, "{table}");
+        if can_be_marked {
+            let (_, mark) = submitted(&mut fixture, &marked(Some("never")));
+            assert_eq!(mark, SignMark::Wanted, "{table}");
+        }
+    }
+}
+
+#[test]
+fn a_new_mail_does_not_inherit_what_was_wanted_of_one_that_is_gone() {
+    let mut fixture = Fixture::new();
+    fixture
+        .other
+        .execute_batch("CREATE TABLE dispatch_envelope (mail_id, notify, orcpt, ret, envid, sign)")
+        .unwrap();
+    fixture.other.execute_batch("INSERT INTO dispatch_envelope VALUES (1, 'never', NULL, 'hdrs', NULL, 1), (2, 'never', NULL, NULL, NULL, 2)").unwrap();
+    assert_eq!(submitted(&mut fixture, &marked(None)), (MailId(1), SignMark::Wanted));
+    let unmarked = DsnWishes { notify: Notify::parse("delay").ok(), ..DsnWishes::default() };
+    assert_eq!(submitted(&mut fixture, &unmarked), (MailId(2), SignMark::Unmarked));
+    assert_eq!(fixture.number("SELECT count(*) FROM dispatch_envelope"), 2);
 }

@@ -56,3 +56,16 @@ fn what_is_known_of_mail_that_is_gone_is_forgotten_little_by_little() {
     prune(&mut fixture, &mut pruner, 0);
     assert_eq!(fixture.number("SELECT min(mail_id) FROM dispatch_state"), mails[1]);
 }
+
+#[test]
+fn what_was_wanted_of_mail_that_is_gone_is_forgotten() {
+    let mut fixture = fixture();
+    let mail = fixture.mail(Some("s@example.org"), "r@example.org", b"x").0;
+    fixture.other.pragma_update(None, "foreign_keys", false).unwrap();
+    fixture.execute("INSERT INTO dispatch_envelope (mail_id, sign) VALUES (?1, 1), (?1 + 1, 1)", [mail]);
+    prune(&mut fixture, &mut Pruner::default(), 0);
+    assert_eq!(fixture.number("SELECT sum(mail_id) FROM dispatch_envelope"), mail);
+    // Without the table there is nothing to do.
+    fixture.execute("DROP TABLE dispatch_envelope", []);
+    prune(&mut fixture, &mut Pruner::default(), 0);
+}

@@ -1,13 +1,15 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use cmail_delivery::address::Domain;
 use cmail_delivery::dkim::{Algorithm, KeyId, SignMark, SignedMail, SigningKey, SigningRules};
-use cmail_delivery::outbox::{DATA_CHUNK_OCTETS, Row};
+use cmail_delivery::outbox::{DATA_CHUNK_OCTETS, Row, StoreReply, StoreRequest};
 use cmail_delivery::time::UnixTime;
 
 use super::super::database::LargeMessages;
-use super::super::fixture::Fixture;
+use super::super::envelopes;
+use super::super::fixture::{Fixture, open};
 use super::super::rows;
 use super::*;
 
@@ -172,4 +174,52 @@ fn a_header_section_behind_the_first_chunk_is_read_without_the_body_if_that_is_k
     let (fields, _) = world.claim_until_drafted(id, &data, 100 * CHUNK);
     assert_eq!(fields, expected(&data));
     assert_eq!(world.claim(&[(id, &data)], 100 * CHUNK), (vec![Some(fields)], CHUNK));
+}
+
+#[test]
+fn marks_do_not_count_where_ids_are_used_again() {
+    for (has_unique_ids, mail, signed) in
+        [(true, SignedMail::Marked, 1), (false, SignedMail::Marked, 0), (false, SignedMail::All, 1)]
+    {
+        let mut fixture = Fixture::new();
+        if !has_unique_ids {
+            let without = "PRAGMA writable_schema = ON; \
+                           UPDATE sqlite_schema SET sql = replace(sql, ' AUTOINCREMENT', '') WHERE name = 'outbox'; \
+                           PRAGMA writable_schema = RESET";
+            fixture.other.execute_batch(without).unwrap();
+            fixture.database = open(&fixture.path, Duration::ZERO).unwrap();
+        }
+        let id = fixture.mail(None, "b@example.net", &message(0));
+        fixture.other.execute_batch(envelopes::CREATE).unwrap();
+        fixture.execute("INSERT INTO dispatch_envelope (mail_id, sign) VALUES (?1, 1)", [id.0]);
+        let rules = SigningRules { mail, ..(*signing().rules).clone() };
+        let signing = Some(Signing { rules: Arc::new(rules), ..signing() });
+        let request = StoreRequest::Claim { ids: vec![id], transactions: 1, recipients: 1, signing };
+        let StoreReply::Claimed(claimed) = fixture.answer(request) else { panic!("it is another answer") };
+        assert_eq!(claimed.transactions[0].to_sign.as_ref().map(Vec::len), Ok(signed), "{mail:?}");
+    }
+}
+
+#[test]
+fn who_asks_is_told_the_author_or_why_there_is_no_signature() {
+    let fixture = Fixture::new();
+    let (good, none) = (message(2), b"Subject: x\n\n".to_vec());
+    let long = [b"From: a@example.org\nX: ", &b"x".repeat(HEADER_LIMIT_OCTETS)[..]].concat();
+    for (number, (data, told)) in [
+        (good, Ok(Domain::parse("example.org").unwrap())),
+        (none, Err(Unsigned::NoAuthor)),
+        (long, Err(Unsigned::LongHeader)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let id = fixture.mail(None, "b@example.net", &data);
+        assert_eq!(id.0, number as i64 + 1);
+        let found = rows::row(&fixture.other, id, 0, &mut rows::texts()).unwrap().unwrap();
+        let reader = Reader::open(&fixture.path).unwrap();
+        assert_eq!(reader.author_to_sign(&found.row, &signing()).unwrap(), Some(told));
+        let marked = SigningRules { mail: SignedMail::Marked, ..(*signing().rules).clone() };
+        let marked = Signing { rules: Arc::new(marked), ..signing() };
+        assert_eq!(reader.author_to_sign(&found.row, &marked).unwrap(), None);
+    }
 }
