@@ -280,6 +280,9 @@ impl Dispatcher {
 
     /// Drains all children until none has anything to say.
     fn pump(&mut self) {
+        if self.books.is_draining() {
+            self.end_signing();
+        }
         let Self { books, deliveries, .. } = self;
         if books.run.is_drained() {
             return;

@@ -64,6 +64,12 @@ impl Requests {
         self.open.get(&id)
     }
 
+    /// Returns the requests for signatures.
+    pub(super) fn for_signatures(&self) -> Vec<RequestId> {
+        let are_signed = |(id, asked): (&RequestId, &Asked)| matches!(asked, Asked::Sign(..)).then_some(*id);
+        self.open.iter().filter_map(are_signed).collect()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.open.is_empty()
     }

@@ -129,6 +129,18 @@ impl Books {
 }
 
 impl Dispatcher {
+    /// Takes back the mail that is being signed: the program ends, so that it would not be sent any more, and a signature may take longer
+    /// than the end may.
+    pub(super) fn end_signing(&mut self) {
+        let Self { books, deliveries, .. } = self;
+        for request in books.store.requests.for_signatures() {
+            let Some(Asked::Sign(claim, answer)) = books.store.requests.close(request) else { continue };
+            let signed = answer.transactions.iter().map(|_| Err(NotSigned::Outdated)).collect();
+            books.store.held.begin(answer.rows(), books.now.wall);
+            deliveries.claimed(books, &claim, answer, signed);
+        }
+    }
+
     /// Gives a connection the mail that it has claimed, when it is signed.
     pub(super) fn signed(&mut self, request: RequestId, signatures: Vec<Result<Signature, SignTrouble>>) {
         let Self { books, deliveries, .. } = self;

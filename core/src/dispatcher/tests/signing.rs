@@ -209,3 +209,22 @@ fn a_daemon_that_ends_while_mail_is_signed_releases_it() {
     assert!(world.drained_at.is_some());
     assert!(world.outbox.held().is_empty() && world.outbox.mails[&id].faillog.is_empty());
 }
+
+#[test]
+fn a_drain_waits_for_no_signature_and_gives_the_mail_back() {
+    for drains_first in [false, true] {
+        let mut world = world(SignedMail::Marked);
+        world.slow.insert("sign", Duration::from_secs(600));
+        if drains_first {
+            world.slow.insert("claim", Duration::from_secs(2));
+        }
+        let id = mail(&mut world, TEXT, SignMark::Wanted);
+        world.run_for(Duration::from_secs(1));
+        world.input(Input::Drain);
+        world.run_for(Duration::from_secs(3));
+        assert!(world.drained_at.is_some(), "{drains_first}");
+        assert!(world.outbox.held().is_empty());
+        assert!(world.outbox.mails[&id].faillog.is_empty());
+        assert_eq!(accepted(&mut world, "192.0.2.1").len(), 0);
+    }
+}
