@@ -88,8 +88,8 @@ impl Chronicle {
                 self.talks.insert(link, account);
             }
             Fact::StartTls { link, .. } => self.add(link, now, observed("C^ the server".into())),
-            Fact::TlsEstablished { link, valid } => {
-                self.add(link, now, given(if valid { "! tls" } else { "! tls-unverified" }));
+            Fact::TlsEstablished { link, shown } => {
+                self.add(link, now, given(if shown.is_valid { "! tls" } else { "! tls-unverified" }));
                 if let Some(account) = self.talks.get_mut(&link) {
                     account.talk.tls_established();
                 }

@@ -5,7 +5,7 @@ use cmail_delivery::io::Groups;
 use cmail_delivery::outbox::{Commit, StoreRequest};
 
 use crate::chronicle::{Chronicle, Story};
-use crate::facts::{Fact, Origin, Scene};
+use crate::facts::{Fact, Origin, Scene, Shown};
 use crate::witness::Violation;
 
 /// Most octets of a line that are shown.
@@ -111,8 +111,15 @@ fn describe(fact: Fact<'_>) -> Option<String> {
         Fact::StartTls { link, groups: Groups::Classic } => {
             format!("[{link}] begins TLS with classic groups")
         }
-        Fact::TlsEstablished { link, valid } => {
-            format!("[{link}] has TLS, the certificate is {}valid", if valid { "" } else { "not " })
+        Fact::TlsEstablished { link, shown: Shown { is_valid, key } } => {
+            let valid = if is_valid { "valid" } else { "not valid" };
+            format!("[{link}] has TLS, the certificate is {valid}, its key number {key}")
+        }
+        Fact::NameAsked { .. } => return None,
+        Fact::NameAnswered { question, is_secure } => {
+            let secure = if is_secure { "securely" } else { "insecurely" };
+            let records = if question.is_tlsa { "TLSA records" } else { "records" };
+            format!("= {records} of {} are answered {secure}", question.name)
         }
         Fact::Received { link, octets } => format!("[{link}] S| {}", shown(octets)),
         Fact::Command { link, line, tls, .. } => {

@@ -7,6 +7,8 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::dice::Dice;
+use crate::facts::NameQuestion;
+use crate::host_keys;
 use crate::map::{Map, Zone};
 use crate::options::Faults;
 
@@ -57,6 +59,9 @@ impl Dns {
             answers.push(Answer { delay, ..answer });
         }
         let mut octets = self.answer(now, map, query);
+        if map.knows_dnssec() && !self.disturb(faults, &mut octets) {
+            return answers;
+        }
         if self.dice.chance(faults.dns_truncations)
             && let Ok(mut message) = Message::from_vec(&octets)
         {
@@ -71,23 +76,46 @@ impl Dns {
         answers
     }
 
+    /// Lets something happen to what DNSSEC vouches for: the answer seems insecure, or the TLSA records cannot be found out. Returns whether
+    /// there still is an answer.
+    fn disturb(&mut self, faults: &Faults, octets: &mut Vec<u8>) -> bool {
+        let is_withheld = self.dice.chance(faults.ad_withheld);
+        let is_failure = self.dice.chance(faults.tlsa_failures);
+        let Ok(mut message) = Message::from_vec(octets) else { return true };
+        let is_tlsa = message.queries.first().is_some_and(|it| it.query_type() == RecordType::TLSA);
+        message.metadata.authentic_data &= !is_withheld;
+        if is_tlsa && is_failure {
+            if self.dice.chance(500) {
+                return false;
+            }
+            message.answers.clear();
+            message.metadata.response_code = ResponseCode::ServFail;
+            message.metadata.authentic_data = false;
+        }
+        *octets = message.to_vec().unwrap_or_default();
+        true
+    }
+
     /// Returns the answer to a query, without any fault of the network.
     pub(crate) fn answer(&mut self, now: Instant, map: &Map, query: &[u8]) -> Vec<u8> {
         let Ok(query) = Message::from_vec(query) else { return Vec::new() };
         let mut response = query.clone();
         response.metadata.message_type = MessageType::Response;
         response.metadata.recursion_available = true;
-        response.metadata.authentic_data &= map.is_signed();
         let Some(question) = query.queries.first() else { return Vec::new() };
         if now < self.fails_until {
             response.metadata.response_code = ResponseCode::ServFail;
+            response.metadata.authentic_data = false;
             return response.to_vec().unwrap_or_default();
         }
         let ttl = u32::try_from(self.dice.pick(&[0_u64, 60, 300, 3600, 86_400]).copied().unwrap_or(0));
-        let mut zone = ZoneWriter { map, ttl: ttl.unwrap_or(0), answers: Vec::new(), aliases: 0 };
+        let mut zone =
+            ZoneWriter { map, ttl: ttl.unwrap_or(0), answers: Vec::new(), aliases: 0, is_signed: true };
         let name = question.name().clone();
         response.metadata.response_code = zone.write(&name, question.query_type());
+        let is_signed = zone.is_signed;
         response.answers = zone.answers;
+        response.metadata.authentic_data &= is_signed;
         if response.answers.is_empty() {
             let root = Name::root();
             let soa = SOA::new(root.clone(), root.clone(), 1, 3600, 600, 86_400, 60);
@@ -115,17 +143,35 @@ impl Dns {
     }
 }
 
+/// Returns what a query asks.
+pub(crate) fn question(query: &[u8]) -> Option<NameQuestion> {
+    let query = Message::from_vec(query).ok()?;
+    let question = query.queries.first()?;
+    let name = question.name().to_ascii().trim_end_matches('.').to_ascii_lowercase();
+    Some(NameQuestion { name, is_tlsa: question.query_type() == RecordType::TLSA })
+}
+
+/// Returns whether an answer says that DNSSEC vouches for it; `None` if it says nothing at all.
+pub(crate) fn is_secure(answer: &[u8]) -> Option<bool> {
+    let answer = Message::from_vec(answer).ok()?.metadata;
+    let says = matches!(answer.response_code, ResponseCode::NoError | ResponseCode::NXDomain);
+    says.then_some(answer.authentic_data)
+}
+
 /// Writes the answer section.
 struct ZoneWriter<'a> {
     map: &'a Map,
     ttl: u32,
     answers: Vec<Record>,
     aliases: usize,
+    /// Whether DNSSEC vouches for all of it.
+    is_signed: bool,
 }
 
 impl ZoneWriter<'_> {
     fn write(&mut self, name: &Name, record_type: RecordType) -> ResponseCode {
         let text = name.to_ascii().trim_end_matches('.').to_ascii_lowercase();
+        self.is_signed &= self.map.is_signed(&text);
         if record_type == RecordType::TLSA {
             return self.certificates(name, &text);
         }
@@ -175,15 +221,16 @@ impl ZoneWriter<'_> {
         }
     }
 
-    /// Writes the TLSA record of a host, the same for each port.
+    /// Writes the TLSA records of a host, the same for each port.
     fn certificates(&mut self, name: &Name, text: &str) -> ResponseCode {
         let host = text.split_once("._tcp.").and_then(|(_, host)| self.map.host_named(host));
-        let has_some = |host: &usize| self.map.hosts.get(*host).is_some_and(|host| host.has_tlsa);
-        if host.filter(has_some).is_none() {
-            return ResponseCode::NXDomain;
+        let keys = host.and_then(|host| self.map.hosts.get(host)).map(|host| host.keys.named());
+        let keys = keys.unwrap_or_default();
+        for &key in keys {
+            let digest = host_keys::digest(key).to_vec();
+            self.push(name, RData::TLSA(TLSA::new(3.into(), 1.into(), 1.into(), digest)));
         }
-        self.push(name, RData::TLSA(TLSA::new(3.into(), 1.into(), 1.into(), vec![0; 32])));
-        ResponseCode::NoError
+        if keys.is_empty() { ResponseCode::NXDomain } else { ResponseCode::NoError }
     }
 
     fn push(&mut self, name: &Name, data: RData) {

@@ -14,7 +14,9 @@ use cmail_delivery::settings::{Hosts, Settings};
 use cmail_delivery::system_error::{Breakage, NetworkTrouble, SystemError, TlsTrouble};
 use cmail_delivery::tally::Tally;
 use cmail_delivery::time::{Instant, Now};
+use cmail_delivery::tls::{DaneMatch, Tlsa};
 
+use crate::host_keys::{self, IMPOSTOR};
 use crate::map::Map;
 use crate::outbox::MailKey;
 
@@ -50,6 +52,21 @@ pub(crate) enum Verb {
     FinalDot,
     Quit,
     Unknown,
+}
+
+/// What a name server is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NameQuestion {
+    /// The name in lower case, without a dot at its end.
+    pub(crate) name: String,
+    pub(crate) is_tlsa: bool,
+}
+
+impl NameQuestion {
+    /// Returns the host that it is about.
+    pub(crate) fn host(&self) -> &str {
+        self.name.split_once("._tcp.").map_or(&self.name, |(_, host)| host)
+    }
 }
 
 /// The way in which a connection ended, or the reason why it was not made.
@@ -109,6 +126,10 @@ pub(crate) enum Fact<'a> {
     Removed { id: MailId },
     /// Another process has changed a row or its faillog.
     Meddled { id: MailId },
+    /// The core asks a name server.
+    NameAsked { question: &'a NameQuestion },
+    /// A name server answers, perhaps in vain; `is_secure` if DNSSEC vouches for the answer.
+    NameAnswered { question: &'a NameQuestion, is_secure: bool },
     /// The core asks for a connection.
     Connecting { link: Link, remote: SocketAddr, purpose: Purpose },
     /// That connection is one of this next hop, for its mail or for a probe.
@@ -118,7 +139,7 @@ pub(crate) enum Fact<'a> {
     /// The core begins TLS, and offers these groups of key exchange.
     StartTls { link: Link, groups: Groups },
     /// TLS is established.
-    TlsEstablished { link: Link, valid: bool },
+    TlsEstablished { link: Link, shown: Shown },
     /// The core has sent octets on a connection; `tls` if they are protected.
     Sent { link: Link, octets: &'a [u8], tls: bool },
     /// Octets were given to the core.
@@ -221,10 +242,33 @@ pub(crate) fn reset(words: &str) -> SystemError<Breakage> {
     SystemError::new(NetworkTrouble::Reset, words)
 }
 
-/// Returns what a handshake comes to in these worlds.
-pub(crate) fn tls(certificate_is_valid: bool) -> Tls {
+/// A certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Shown {
+    /// True if it is valid for every name.
+    pub(crate) is_valid: bool,
+    /// Its key.
+    pub(crate) key: u64,
+}
+
+impl Shown {
+    /// Returns the certificate that these facts tell of, where records name key 0.
+    pub(crate) fn told_by(facts: &Tls) -> Self {
+        let key = if matches!(facts.dane, Some(Err(_))) { IMPOSTOR } else { 0 };
+        Self { is_valid: facts.verification.is_verified() && facts.pin != Some(false), key }
+    }
+}
+
+/// Returns what a handshake comes to in these worlds, where the client holds the certificate against these records.
+pub(crate) fn tls(shown: Shown, records: &[Tlsa]) -> Tls {
     let unverified = Verification::Unverified(CertificateTrouble::UnknownIssuer);
-    let verification = if certificate_is_valid { Verification::Verified } else { unverified };
-    // Who has a valid certificate has the right key.
-    Tls { pin: Some(certificate_is_valid), ..Tls::new(TlsVersion::V1_3, verification) }
+    let verification = if shown.is_valid { Verification::Verified } else { unverified };
+    let is_named = host_keys::name_key(records, shown.key);
+    let dane = if is_named { Ok(DaneMatch::EndEntity) } else { Err(CertificateTrouble::NoTlsaMatch) };
+    // Who has a valid certificate has the right key for pins.
+    Tls {
+        pin: Some(shown.is_valid),
+        dane: (!records.is_empty()).then_some(dane),
+        ..Tls::new(TlsVersion::V1_3, verification)
+    }
 }

@@ -5,8 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use cmail_delivery::address::Domain;
 use cmail_delivery::settings::Hosts;
+use cmail_delivery::time::Instant;
 
 use crate::dice::Dice;
+use crate::host_keys::HostKeys;
 use crate::options::Options;
 use crate::servers::Temperament;
 
@@ -20,8 +22,8 @@ pub(crate) struct Host {
     pub(crate) group: usize,
     /// Latency one way, in microseconds.
     pub(crate) latency_us: u64,
-    /// True if it has TLSA records.
-    pub(crate) has_tlsa: bool,
+    /// Its key in TLS, and its TLSA records.
+    pub(crate) keys: HostKeys,
 }
 
 /// The DNS records of a domain.
@@ -65,6 +67,10 @@ pub(crate) struct Map {
     pub(crate) decoys: BTreeMap<String, usize>,
     by_address: BTreeMap<IpAddr, usize>,
     by_name: BTreeMap<String, usize>,
+    /// True if DNSSEC vouches for everything.
+    pub(crate) is_all_signed: bool,
+    /// The zones that it vouches for else.
+    signed_zones: BTreeSet<String>,
     /// Zones with names of their own.
     named: BTreeMap<String, Zone>,
 }
@@ -88,6 +94,9 @@ impl Map {
         }
         if options.hosts_file {
             map.draw_decoys(options, dice);
+        }
+        if options.signed > 0 {
+            map.draw_signatures(options.signed, dice);
         }
         map
     }
@@ -116,9 +125,24 @@ impl Map {
         self.by_name.get(name).copied()
     }
 
-    /// Returns whether DNSSEC vouches for everything: it does if a host has TLSA records.
-    pub(crate) fn is_signed(&self) -> bool {
-        self.hosts.iter().any(|host| host.has_tlsa)
+    /// Returns whether DNSSEC vouches for the records of a name.
+    pub(crate) fn is_signed(&self, name: &str) -> bool {
+        let name = name.split_once("._tcp.").map_or(name, |(_, host)| host);
+        if self.is_all_signed {
+            return true;
+        }
+        match self.host_named(name).and_then(|host| self.hosts.get(host)) {
+            Some(host) => host.keys.is_signed,
+            // The root is signed.
+            None => self.signed_zones.contains(name) || (name.is_empty() && self.knows_dnssec()),
+        }
+    }
+
+    /// Returns whether DNSSEC vouches for anything.
+    pub(crate) fn knows_dnssec(&self) -> bool {
+        self.is_all_signed
+            || !self.signed_zones.is_empty()
+            || self.hosts.iter().any(|host| host.keys.is_signed)
     }
 
     /// Returns the next hops whose mail may be brought to a host. Each counts its connections separately.
@@ -153,9 +177,28 @@ impl Map {
     }
 
     /// Makes all servers well-behaved from now on. Invalid recipients stay invalid.
-    pub(crate) fn heal(&mut self) {
+    pub(crate) fn heal(&mut self, now: Instant) {
         for host in &mut self.hosts {
             host.temperament = host.temperament.healed();
+            host.keys.settle(now);
+        }
+    }
+
+    /// Signs some zones and hosts, and gives some of these TLSA records.
+    fn draw_signatures(&mut self, permille: u32, dice: &mut Dice) {
+        for number in 0..self.zones.len() {
+            if dice.chance(permille) {
+                self.signed_zones.insert(Self::zone_name(number));
+            }
+        }
+        for (host, key) in self.hosts.iter_mut().zip(1_u64..) {
+            if dice.chance(permille) {
+                host.keys = HostKeys::signed(key, dice.chance(700));
+            }
+            if !host.keys.named().is_empty() {
+                // Who has such records mostly has TLS.
+                host.temperament.extensions.starttls |= dice.chance(900);
+            }
         }
     }
 
@@ -176,7 +219,7 @@ impl Map {
             temperament,
             group: 0,
             latency_us: 0,
-            has_tlsa: false,
+            keys: HostKeys::default(),
         });
     }
 
@@ -205,7 +248,7 @@ impl Map {
             temperament,
             group: dice.index(3),
             latency_us: dice.within(200..=80_000),
-            has_tlsa: false,
+            keys: HostKeys::default(),
         };
         for &address in &host.addresses {
             self.by_address.insert(address, number);

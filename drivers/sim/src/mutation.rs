@@ -2,11 +2,12 @@
 //! them.
 #![allow(clippy::wildcard_enum_match_arm, reason = "each place is about a few mutations")]
 
-use cmail_delivery::io::Groups;
+use cmail_delivery::io::{CertificateTrouble, Groups, Tls, Verification};
 use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use cmail_delivery::address::Domain;
+use cmail_delivery::dkim::{Digest, SignedMail, Signing, SigningRules};
 use cmail_delivery::dsn::DsnWishes;
 use cmail_delivery::event::{Event, EventName, Level};
 use cmail_delivery::explanation::{Explanation, Waiting};
@@ -21,6 +22,7 @@ use cmail_delivery::rng::Seed;
 use cmail_delivery::settings::{Hosts, Settings};
 use cmail_delivery::tally::{AttemptResult, Tally};
 use cmail_delivery::time::{Duration, UnixTime};
+use cmail_delivery::tls::DaneMatch;
 use memchr::memmem;
 
 use crate::map::Map;
@@ -99,6 +101,18 @@ pub(crate) enum Mutation {
     IgnoresTlsPolicies,
     /// Each server is taken for the right one.
     TrustsEverybody,
+    /// No server is taken for the right one.
+    DistrustsEverybody,
+    /// DNSSEC is taken to vouch for everything.
+    BelievesEverything,
+    /// DNSSEC is taken to vouch for nothing.
+    BelievesNothing,
+    /// Mail leaves without its signatures.
+    LosesSignatures,
+    /// All mail is signed.
+    SignsUnmarked,
+    /// Something else is signed.
+    SignsOtherMail,
     /// The first message of TLS never gets smaller.
     AlwaysLargeHello,
     /// What is sent is logged as it is.
@@ -175,6 +189,50 @@ impl Mutation {
         (self != Self::KeepsSettings).then(|| self.settings(settings))
     }
 
+    /// Returns what the build takes the facts of a handshake for.
+    pub(crate) fn tls(self, facts: Tls) -> Tls {
+        let unverified = Verification::Unverified(CertificateTrouble::UnknownIssuer);
+        match self {
+            Self::TrustsEverybody => {
+                let dane = facts.dane.map(|_| Ok(DaneMatch::EndEntity));
+                Tls { pin: Some(true), dane, verification: Verification::Verified, ..facts }
+            }
+            Self::DistrustsEverybody => {
+                let dane = facts.dane.map(|_| Err(CertificateTrouble::NoTlsaMatch));
+                Tls { pin: Some(false), dane, verification: unverified, ..facts }
+            }
+            _ => facts,
+        }
+    }
+
+    /// Returns the digest that the build has signed.
+    pub(crate) fn digest(self, digest: Digest) -> Digest {
+        if self == Self::SignsOtherMail { [0; 32] } else { digest }
+    }
+
+    /// Returns which mail the build has the database draft signatures for.
+    pub(crate) fn signing(self, signing: Option<Signing>) -> Option<Signing> {
+        let is_changed = self == Self::SignsUnmarked;
+        let all = |signing: Signing| {
+            let rules = SigningRules { mail: SignedMail::All, ..(*signing.rules).clone() };
+            Signing { rules: rules.into(), ..signing }
+        };
+        signing.map(|signing| if is_changed { all(signing) } else { signing })
+    }
+
+    /// Changes an answer of a name server to what the build takes it for.
+    pub(crate) fn name_answer(self, octets: &mut [u8]) {
+        // RFC 4035 section 3.2.3.
+        const AD: u8 = 0x20;
+        if let Some(flags) = octets.get_mut(3) {
+            match self {
+                Self::BelievesEverything => *flags |= AD,
+                Self::BelievesNothing => *flags &= !AD,
+                _ => {}
+            }
+        }
+    }
+
     /// Returns the groups of key exchange that the build offers.
     pub(crate) fn groups(self, groups: Groups) -> Groups {
         if self == Self::AlwaysLargeHello { Groups::All } else { groups }
@@ -242,6 +300,10 @@ impl Mutation {
             for row in transactions.iter_mut().flat_map(|transaction| &mut transaction.rows) {
                 row.wishes = DsnWishes::default();
             }
+        }
+        if let (Self::LosesSignatures, StoreReply::Claimed(Claimed { transactions, .. })) = (self, &mut reply)
+        {
+            transactions.iter_mut().for_each(|transaction| transaction.to_sign = Ok(Vec::new()));
         }
         match self {
             Self::IgnoresHolds => {

@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use cmail_delivery::io::Groups;
 use cmail_delivery::time::Instant;
+use cmail_delivery::tls::Tlsa;
 
 use crate::dice::Dice;
-use crate::facts::Link;
+use crate::facts::{Link, Shown};
 use crate::servers::Conversation;
 
 /// An item that travels through a pipe.
@@ -106,6 +108,17 @@ impl Fate {
     }
 }
 
+/// What both sides bring into the TLS handshake.
+#[derive(Debug, Default)]
+pub(crate) struct Handshake {
+    /// The groups of key exchange that the client offers.
+    pub(crate) groups: Groups,
+    /// The TLSA records that it holds the certificate against.
+    pub(crate) records: Arc<[Tlsa]>,
+    /// The certificate.
+    pub(crate) shown: Shown,
+}
+
 /// A connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -117,8 +130,7 @@ pub(crate) struct Connection {
     pub(crate) client: ClientEnd,
     pub(crate) server_is_open: bool,
     pub(crate) is_tls: bool,
-    /// The groups of key exchange that the client has offered.
-    pub(crate) groups: Groups,
+    pub(crate) handshake: Handshake,
     pub(crate) fate: Fate,
     /// The number of octets put into either pipe.
     pub(crate) carried: usize,

@@ -1,12 +1,16 @@
 //! The decisions of a seed: the configuration of the daemon, the world, and the faults.
 
+mod faults;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cmail_delivery::address::Domain;
 use cmail_delivery::course::Transcripts;
 use cmail_delivery::destination_pattern::DestinationPattern;
+use cmail_delivery::dkim::{Algorithm, KeyId, SignedMail, SigningKey, SigningRules};
 use cmail_delivery::failure_pattern::FailurePattern;
 use cmail_delivery::flight::Uncertain;
 use cmail_delivery::hold::HoldLine;
@@ -14,9 +18,10 @@ use cmail_delivery::mail_pattern::MailPattern;
 use cmail_delivery::next_hop::{Port, TlsMode};
 use cmail_delivery::policy::{Choice, Family, Policy, PolicyLine, RateLimit};
 use cmail_delivery::retry_rule::{RetryRule, Waits};
-use cmail_delivery::settings::{BounceRules, ResolverSettings, Schedule, Settings, Told};
-use cmail_delivery::tls::{Level, Pin, TlsPolicy};
+use cmail_delivery::settings::{BounceRules, NameServer, ResolverSettings, Schedule, Settings, Told};
+use cmail_delivery::tls::{Fallback, InsecureMx, Level, Pin, TlsPolicy};
 
+pub(crate) use self::faults::Faults;
 use crate::dice::Dice;
 
 /// The name servers.
@@ -24,68 +29,6 @@ pub(crate) const NAME_SERVERS: [SocketAddr; 2] = [
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 53)), 53),
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 54)), 53),
 ];
-
-/// The faults of the world, each in thousandths: of the occasions, or, for those that come by themselves, of the hours in which
-/// they occur. Zero is off.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Faults {
-    /// A connection breaks somewhere.
-    pub(crate) resets: u32,
-    /// A connection falls silent somewhere.
-    pub(crate) stalls: u32,
-    /// A server closes a connection somewhere.
-    pub(crate) hangups: u32,
-    /// A connection is refused.
-    pub(crate) refusals: u32,
-    /// This machine cannot make a connection, or send a datagram.
-    pub(crate) local_trouble: u32,
-    /// A TLS handshake fails.
-    pub(crate) tls_failures: u32,
-    /// Segments are split.
-    pub(crate) splits: u32,
-    /// Segments are joined.
-    pub(crate) joins: u32,
-    /// One host fails for a while.
-    pub(crate) outages: u32,
-    /// A group of hosts fails for a while.
-    pub(crate) group_outages: u32,
-    /// A server is not a normal one.
-    pub(crate) odd_servers: u32,
-    /// A server greets and never answers EHLO.
-    pub(crate) mute_servers: u32,
-    /// A DNS datagram is lost.
-    pub(crate) dns_losses: u32,
-    /// A DNS answer has a wrong id, question or source.
-    pub(crate) dns_strays: u32,
-    /// A DNS answer is truncated.
-    pub(crate) dns_truncations: u32,
-    /// All DNS servers answer SERVFAIL for a while.
-    pub(crate) dns_spells: u32,
-    /// All DNS servers say nothing for a while.
-    pub(crate) dns_silences: u32,
-    /// The database is busy or full.
-    pub(crate) store_failures: u32,
-    /// The database takes long.
-    pub(crate) store_delays: u32,
-    /// The daemon crashes.
-    pub(crate) crashes: u32,
-    /// The daemon is asked to end.
-    pub(crate) drains: u32,
-    /// Another process deletes or changes rows.
-    pub(crate) meddling: u32,
-    /// The wall clock is set.
-    pub(crate) clock_jumps: u32,
-    /// The administrator wants everything to be tried.
-    pub(crate) retries: u32,
-    /// The administrator changes the settings.
-    pub(crate) reconfigurations: u32,
-    /// The administrator gives an order about some mail.
-    pub(crate) orders: u32,
-    /// The core is called in an order that makes no sense.
-    pub(crate) disorder: u32,
-    /// The database cannot process a row until there are no faults any more.
-    pub(crate) poison: u32,
-}
 
 /// The longest time for which a retry rule keeps mail.
 pub(crate) const LONGEST_RULE_S: u64 = 6 * 3600;
@@ -146,6 +89,10 @@ pub(crate) struct Options {
     pub(crate) tells_course: bool,
     /// What is done with mail that may have arrived already: 0 it is sent again, 1 held, 2 sent again without any notes.
     pub(crate) uncertain: u8,
+    /// The zones and hosts, in thousandths, that DNSSEC vouches for, as the name servers say; 0 if they are not asked.
+    pub(crate) signed: u32,
+    /// Which mail is signed: 0 for none, 1 that which is marked, 2 all of some domains.
+    pub(crate) dkim: u8,
     pub(crate) faults: Faults,
 }
 
@@ -188,6 +135,8 @@ impl Options {
             destination_lines: 0,
             hold_lines: 0,
             delay_warning_s: 0,
+            signed: 0,
+            dkim: 0,
         };
         options.faults.poison = number(dice.pick(&[0, 0, 10, 100]));
         options.faults.reconfigurations = number(dice.pick(&[0, 0, 300, 3000]));
@@ -198,6 +147,16 @@ impl Options {
         options.uncertain = u8::try_from(number(dice.pick(&[0, 0, 0, 1, 2]))).unwrap_or(0);
         options.destination_lines = u8::try_from(number(dice.pick(&[0, 0, 1, 2]))).unwrap_or(0);
         options.hold_lines = u8::try_from(number(dice.pick(&[0, 0, 1, 2]))).unwrap_or(0);
+        options.signed = number(dice.pick(&[0, 0, 500, 900]));
+        if options.signed > 0 {
+            options.faults.draw_for_dane(dice);
+            options.destination_lines = u8::try_from(number(dice.pick(&[1, 3, 3, 4]))).unwrap_or(0);
+        }
+        options.dkim = u8::try_from(number(dice.pick(&[0, 0, 1, 2]))).unwrap_or(0);
+        if options.dkim > 0 {
+            options.faults.sign_delays = number(dice.pick(&[0, 20, 300]));
+            options.faults.sign_failures = number(dice.pick(&[0, 20, 300]));
+        }
         options
     }
 
@@ -213,7 +172,7 @@ impl Options {
         }
         redraw!(
             interval_s retries retry_interval_s retry_rules destination_lines hold_lines delay_warning_s concurrency destination_concurrency host_concurrency connection_idle_s
-            rate_per_minute padding ports ipv6 auth_insecure bounce_copy trace bounce_return_limit_octets dns_attempts
+            rate_per_minute padding ports ipv6 auth_insecure bounce_copy trace bounce_return_limit_octets dns_attempts dkim
         );
     }
 
@@ -244,7 +203,10 @@ impl Options {
             destinations: destination_lines(self.destination_lines).into(),
             resolver: ResolverSettings {
                 attempts: self.dns_attempts.max(1),
-                ..ResolverSettings::new(NAME_SERVERS.to_vec())
+                servers: NAME_SERVERS
+                    .map(|address| NameServer { address, is_believed: self.signed > 0 })
+                    .into(),
+                ..ResolverSettings::new(Vec::new())
             },
             concurrency: self.concurrency,
             auth_insecure: self.auth_insecure,
@@ -258,6 +220,7 @@ impl Options {
                 1 => Uncertain::Hold,
                 _ => Uncertain::Off,
             },
+            signing: signing_rules(self.dkim).into(),
             ..usual
         }
     }
@@ -298,6 +261,29 @@ fn retry_rules(set: u8) -> Vec<RetryRule> {
     rules.into_iter().flatten().collect()
 }
 
+/// Returns which mail is signed, and with which keys.
+fn signing_rules(choice: u8) -> SigningRules {
+    let key = |number: u64, domain: &str| {
+        let (domain, selector) = (Domain::parse(domain).ok()?, Domain::parse("s1").ok()?);
+        Some(SigningKey { id: KeyId(number), domain, selector, algorithm: Algorithm::Ed25519Sha256 })
+    };
+    let keys = [
+        key(1, "zone0.example"),
+        key(2, "zone1.example"),
+        key(3, "zone1.example"),
+        key(4, "mail.sim.example"),
+    ];
+    match choice {
+        0 => SigningRules::default(),
+        1 => SigningRules { keys: keys.into_iter().flatten().collect(), mail: SignedMail::Marked },
+        // Another key for one domain, as after a reload.
+        _ => {
+            let keys = keys.into_iter().flatten().skip(1).chain(key(5, "zone0.example"));
+            SigningRules { keys: keys.collect(), mail: SignedMail::All }
+        }
+    }
+}
+
 /// Returns a set of lines that hold mail.
 fn hold_lines(set: u8) -> Vec<HoldLine> {
     let line = |(number, pattern): (u32, &&str)| {
@@ -327,6 +313,11 @@ fn needing(level: Level) -> Choice {
     Choice::Tls(Arc::new(TlsPolicy { level, ..TlsPolicy::default() }))
 }
 
+/// Returns the level at which TLSA records bind.
+fn dane(otherwise: Fallback) -> Level {
+    Level::Dane { otherwise, insecure_mx: InsecureMx::Dane }
+}
+
 /// Returns a set of lines about destinations. They only lower limits, so that other rules about limits hold all the same.
 fn destination_lines(set: u8) -> Vec<PolicyLine> {
     let line = |destination: &str, choices: &[Choice]| {
@@ -352,6 +343,13 @@ fn destination_lines(set: u8) -> Vec<PolicyLine> {
             line(".zone1.example", &[starttls_first(), needing(Level::Pin([Pin([0; 32])].into()))]),
             line("mx:mx0.hosts.example", &[Choice::Concurrency(1), Choice::Recipients(2)]),
             line(".example", &[Choice::HostConcurrency(1)]),
+        ],
+        3 => vec![line("*", &[needing(dane(Fallback::May))])],
+        4 => vec![
+            line("*", &[needing(dane(Fallback::Encrypt))]),
+            line("zone0.example", &[needing(dane(Fallback::May))]),
+            line("zone1.example", &[starttls_first(), needing(Level::DaneOnly)]),
+            line("zone2.example", &[needing(Level::May)]),
         ],
         _ => vec![],
     };
@@ -448,48 +446,20 @@ entries! {
     "faults.orders" => faults.orders;
     "faults.disorder" => faults.disorder;
     "faults.poison" => faults.poison;
+    "signed" => signed;
+    "faults.ad_withheld" => faults.ad_withheld;
+    "faults.tlsa_failures" => faults.tlsa_failures;
+    "faults.rollovers" => faults.rollovers;
+    "faults.stripped" => faults.stripped;
+    "faults.impostors" => faults.impostors;
+    "dkim" => dkim;
+    "faults.sign_delays" => faults.sign_delays;
+    "faults.sign_failures" => faults.sign_failures;
 }
 
 impl fmt::Display for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.entries().iter().try_for_each(|(name, value)| writeln!(f, "{name} {value}"))
-    }
-}
-
-impl Faults {
-    /// Draws the faults. Each is off in half of the seeds, so that in some seeds few hide each other.
-    fn draw(dice: &mut Dice) -> Self {
-        let mut some = |choices: &[u32]| if dice.chance(500) { 0 } else { number(dice.pick(choices)) };
-        Self {
-            resets: some(&[5, 50, 300]),
-            stalls: some(&[5, 30]),
-            hangups: some(&[5, 50, 200]),
-            refusals: some(&[10, 100, 400]),
-            local_trouble: some(&[2, 20, 100]),
-            tls_failures: some(&[20, 200, 900]),
-            splits: some(&[50, 500, 1000]),
-            joins: some(&[50, 500]),
-            outages: some(&[50, 300, 1000]),
-            group_outages: some(&[10, 100]),
-            odd_servers: some(&[200, 500, 1000]),
-            dns_losses: some(&[20, 200, 600]),
-            dns_strays: some(&[20, 300]),
-            dns_truncations: some(&[20, 300]),
-            dns_spells: some(&[20, 200]),
-            store_failures: some(&[5, 50, 300]),
-            store_delays: some(&[5, 100, 500]),
-            crashes: some(&[50, 300, 2000]),
-            drains: some(&[20, 200]),
-            meddling: some(&[100, 1000, 5000]),
-            clock_jumps: some(&[10, 50]),
-            retries: some(&[100, 1000]),
-            reconfigurations: 0,
-            orders: 0,
-            disorder: some(&[1, 20]),
-            mute_servers: some(&[50, 300, 700]),
-            dns_silences: some(&[100, 1000, 3000]),
-            poison: 0,
-        }
     }
 }
 

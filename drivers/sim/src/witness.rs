@@ -86,6 +86,8 @@ impl Witness {
             | Fact::Meddled { .. }
             | Fact::OrderGiven { .. }
             | Fact::CarryingOut { .. }
+            | Fact::NameAsked { .. }
+            | Fact::NameAnswered { .. }
             | Fact::Connecting { .. }
             | Fact::GoesTo { .. }
             | Fact::Explained { .. }

@@ -90,10 +90,10 @@ impl Checker for ClearText {
                 }
                 self.with(link, |talk| (talk.is_shaking_hands, talk.groups) = (true, groups));
             }
-            Fact::TlsEstablished { link, valid } => self.with(link, |talk| {
+            Fact::TlsEstablished { link, shown } => self.with(link, |talk| {
                 talk.is_shaking_hands = false;
                 talk.has_tls = true;
-                talk.has_valid_certificate = valid;
+                talk.has_valid_certificate = shown.is_valid;
             }),
             Fact::Sent { link, tls, .. } => {
                 let Some(talk) = self.talks.get(&link) else { return Ok(()) };

@@ -23,14 +23,17 @@ mod liveness;
 mod loss;
 mod memory;
 mod no_downgrade;
+mod one_question;
 mod orders;
 mod orders_first;
 mod poison;
 mod retries;
 mod secrets;
 mod server_limits;
+mod signed;
 mod standing;
 mod tally;
+mod tls_liveness;
 mod waiting;
 mod warnings;
 mod wishes;
@@ -78,6 +81,9 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
         Box::<commands::Commands>::default(),
         Box::<clear_text::ClearText>::default(),
         Box::<no_downgrade::NoDowngrade>::default(),
+        Box::<tls_liveness::TlsLiveness>::default(),
+        Box::<one_question::OneQuestion>::default(),
+        Box::<signed::Signed>::default(),
         Box::<secrets::Secrets>::default(),
         Box::<memory::Memory>::default(),
         Box::<liveness::Liveness>::default(),

@@ -133,6 +133,53 @@ fn mail_that_goes_over_less_than_is_needed_of_tls_is_noticed() {
     }
 }
 
+/// Returns which checkers object to a build in worlds with DNSSEC, by these lines about destinations.
+fn objections_to_dane(mutation: Mutation, destination_lines: u8) -> Vec<Violation> {
+    let world = |seed| {
+        let options = Options { signed: 700, destination_lines, ..options_of(seed, HOURS) };
+        let faults = Faults {
+            rollovers: 1000,
+            impostors: 200,
+            stripped: 100,
+            tlsa_failures: 100,
+            reconfigurations: 0,
+            mute_servers: 0,
+            dns_silences: 0,
+            ..options.faults
+        };
+        Options { faults, ..options }
+    };
+    let outcomes = (0..30).map(|seed| run_options(seed, world(seed), mutation, Dialogue::Off));
+    outcomes.filter_map(|outcome| outcome.witness.violation).collect()
+}
+
+#[test]
+fn records_keys_and_impostors_break_no_rule() {
+    for lines in [3, 4] {
+        assert_eq!(objections_to_dane(Mutation::None, lines), Vec::new());
+    }
+}
+
+#[test]
+fn errors_about_what_dnssec_vouches_for_are_noticed() {
+    for (mutation, rule) in [
+        (Mutation::TrustsEverybody, "no mail goes over less than is needed of TLS"),
+        (Mutation::BelievesNothing, "no mail goes over less than is needed of TLS"),
+        (Mutation::BelievesEverything, "TLSA records are asked for where they count"),
+        (Mutation::DistrustsEverybody, "a server that proves itself is spoken to"),
+    ] {
+        let objections = objections_to_dane(mutation, 3);
+        assert!(objections.iter().any(|violation| violation.checker == rule), "{mutation:?}: {objections:?}");
+    }
+}
+
+#[test]
+fn signatures_that_are_missing_wrong_or_not_wanted_are_noticed() {
+    for mutation in [Mutation::LosesSignatures, Mutation::SignsUnmarked, Mutation::SignsOtherMail] {
+        assert_caught(mutation, "what is to be signed leaves signed");
+    }
+}
+
 #[test]
 fn a_bounce_that_its_sender_does_not_want_is_noticed() {
     assert_caught(Mutation::BouncesUnwanted, "nothing is lost");

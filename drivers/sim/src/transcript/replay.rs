@@ -16,8 +16,9 @@ use super::scene::is_name_server;
 use super::{Action, Given, Incident, Transcript, TranscriptError};
 use crate::dialogue::Dialogue;
 use crate::dice::Dice;
+use crate::dkim;
 use crate::dns::Dns;
-use crate::facts::{CLOSED_IN_HANDSHAKE, Fact, Link, Origin, Parting, Scene, reset, tls_failure};
+use crate::facts::{CLOSED_IN_HANDSHAKE, Fact, Link, Origin, Parting, Scene, Shown, reset, tls_failure};
 use crate::mutation::Mutation;
 use crate::outbox::{MailKey, compose_bounces, inserted};
 use crate::signatures;
@@ -420,7 +421,7 @@ impl<'a> Replay<'a> {
         let octets = &self.filled_in(line, octets)?;
         let accepted = self.current.as_mut().map(|current| current.talk.received(octets));
         for Accepted { number, recipients, data } in accepted.into_iter().flatten() {
-            let keys = MailKey::all(&recipients, &data);
+            let keys = MailKey::all(&recipients, dkim::divide(&data).1);
             self.see(Fact::Accepted { link, number, recipients: &recipients, data: &data, keys: &keys });
         }
         self.see(Fact::Received { link, octets });
@@ -460,9 +461,9 @@ impl<'a> Replay<'a> {
     fn incident(&mut self, line: &Given, incident: &Incident) -> Result<(), TranscriptError> {
         match incident {
             &Incident::Tls(facts) => {
-                let valid = facts.verification.is_verified();
+                let shown = Shown::told_by(&facts);
                 let link = self.handshake(line)?;
-                self.see(Fact::TlsEstablished { link, valid });
+                self.see(Fact::TlsEstablished { link, shown });
                 self.call(Input::TlsEstablished { connection: link.id, tls: facts });
             }
             Incident::TlsFailed(words) => {

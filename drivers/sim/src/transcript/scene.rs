@@ -17,6 +17,7 @@ use cmail_delivery::time::UnixTime;
 use cmail_delivery::tls::{Fallback, InsecureMx, Level, Pin, TlsPolicy, TlsVersion};
 use cmail_delivery::{Mode, Selection};
 
+use crate::host_keys::HostKeys;
 use crate::map::{Map, RelayEntry, Zone};
 use crate::options::NAME_SERVERS;
 use crate::quoted::unquote;
@@ -149,9 +150,9 @@ impl Setting {
                 let number =
                     self.map.host_named(value).ok_or_else(|| format!("no host {value} was named"))?;
                 if let Some(host) = self.map.hosts.get_mut(number) {
-                    host.has_tlsa = true;
+                    host.keys = HostKeys::signed(0, true);
                 }
-                // All of the map is secure from now on.
+                self.map.is_all_signed = true;
                 self.settings.resolver.servers.iter_mut().for_each(|server| server.is_believed = true);
             }
             "hosts" => self.read_hosts_file(value)?,

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::BytesMut;
+use cmail_delivery::dkim::{Digest, KeyId, SignTrouble, Signature};
 use cmail_delivery::event::Event;
 use cmail_delivery::io::{CloseReason, ConnectError, ConnectionId, Input, Output, Purpose, QueryId};
 use cmail_delivery::outbox::RequestId;
@@ -10,7 +11,8 @@ use cmail_delivery::system_error::{MachineTrouble, NetworkTrouble, SystemError, 
 use cmail_delivery::time::Duration;
 
 use super::{Happening, World};
-use crate::facts::{Fact, Link, tls};
+use crate::dns;
+use crate::facts::{Fact, Link, Shown, tls};
 use crate::mutation::Mutation;
 use crate::network::{ClientEnd, Connection, Peer};
 use crate::signatures;
@@ -98,8 +100,8 @@ impl World {
                     self.connect(link, remote, purpose);
                 }
             }
-            Output::StartTls { connection, groups, .. } => {
-                self.start_tls(self.link(connection), self.mutation.groups(groups));
+            Output::StartTls { connection, groups, terms } => {
+                self.start_tls(self.link(connection), self.mutation.groups(groups), &terms.tlsa);
             }
             Output::Transmit(connection) => {
                 let link = self.link(connection);
@@ -113,15 +115,43 @@ impl World {
             Output::CloseDatagram(_) => {}
             Output::Store(id, request) => self.ask(id, request),
             Output::Release(ids) => self.release(&ids),
-            Output::Sign(id, digests) => {
-                let (now, signatures) = (self.clock.now(), signatures::made(&digests));
-                if let Some(daemon) = self.daemon() {
-                    daemon.dispatcher.handle_input(now, Input::Signed(id, signatures));
-                }
-            }
+            Output::Sign(id, digests) => self.sign(id, &digests),
             Output::Event(event) => self.see(Fact::Log(&event)),
             Output::Answer(id, answer) => self.answered(id, answer),
             Output::Drained => self.daemon_ends(),
+        }
+    }
+
+    /// Lets the keys sign, which may take long, and fail.
+    fn sign(&mut self, id: RequestId, digests: &[(KeyId, Digest)]) {
+        let keys = &self.settings.signing.keys;
+        let signatures = digests.iter().map(|(key, digest)| {
+            // A reload may have replaced it.
+            if keys.iter().all(|known| known.id != *key) {
+                return Err(SignTrouble::NoKey);
+            }
+            if self.call_dice.chance(self.faults.sign_failures) {
+                return Err(SignTrouble::Failed("the token is not there".into()));
+            }
+            Ok(signatures::signature(*key, &self.mutation.digest(*digest)))
+        });
+        let signatures = signatures.collect();
+        let micros = if self.call_dice.chance(self.faults.sign_delays) {
+            self.call_dice.below(100_000_000)
+        } else {
+            self.call_dice.within(50..=3000)
+        };
+        self.clock.after(Duration::from_micros(micros), Happening::Signed(self.epochs, id, signatures));
+    }
+
+    pub(super) fn signed(
+        &mut self,
+        epoch: u32,
+        id: RequestId,
+        signatures: Vec<Result<Signature, SignTrouble>>,
+    ) {
+        if epoch == self.epochs {
+            self.call(Input::Signed(id, signatures));
         }
     }
 
@@ -206,7 +236,18 @@ impl World {
             return self.clock.after(Duration::from_millis(1), event);
         }
         let now = self.clock.instant();
-        for answer in self.dns.datagram(now, &self.map, &self.faults, to, octets) {
+        // Elsewhere nobody asks what is secure.
+        let question = dns::question(octets).filter(|_| self.options.signed > 0);
+        if let Some(question) = &question {
+            self.see(Fact::NameAsked { question });
+        }
+        for mut answer in self.dns.datagram(now, &self.map, &self.faults, to, octets) {
+            if let Some(question) = &question {
+                if let Some(is_secure) = dns::is_secure(&answer.octets) {
+                    self.see(Fact::NameAnswered { question, is_secure });
+                }
+                self.mutation.name_answer(&mut answer.octets);
+            }
             let event = Happening::Datagram(epoch, query, answer.from, answer.octets);
             self.clock.after(answer.delay, event);
         }
@@ -261,11 +302,11 @@ impl World {
                 .handle_input(now, Input::TlsFailed(gone, SystemError::new(TlsTrouble::Alert, "late"))),
             9 => dispatcher.handle_input(now, Input::Connected(some)),
             10 if is_tls => {
-                let input = Input::TlsEstablished { connection: some, tls: tls(true) };
+                let input = Input::TlsEstablished { connection: some, tls: tls(Shown::default(), &[]) };
                 dispatcher.handle_input(now, input);
             }
             _ => {
-                let input = Input::TlsEstablished { connection: gone, tls: tls(true) };
+                let input = Input::TlsEstablished { connection: gone, tls: tls(Shown::default(), &[]) };
                 dispatcher.handle_input(now, input);
             }
         }

@@ -1,17 +1,22 @@
 //! Connections between the core and the servers.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use cmail_delivery::io::{CloseReason, ConnectError, Groups, Input, Purpose};
 use cmail_delivery::system_error::{MachineTrouble, NetworkTrouble};
 use cmail_delivery::system_error::{SystemError, TlsTrouble};
 use cmail_delivery::time::Duration;
+use cmail_delivery::tls::Tlsa;
+use memchr::memmem;
 
 use super::{Down, Happening, World};
-use crate::facts::{CLOSED_IN_HANDSHAKE, Fact, Link, Parting, reset, tls, tls_failure};
+use crate::dkim;
+use crate::facts::{CLOSED_IN_HANDSHAKE, Fact, Link, Parting, Shown, reset, tls, tls_failure};
+use crate::host_keys::IMPOSTOR;
 use crate::mutation::Mutation;
-use crate::network::{ClientEnd, Connection, Fate, Item, Peer, Pipe};
+use crate::network::{ClientEnd, Connection, Fate, Handshake, Item, Peer, Pipe};
 use crate::options::NAME_SERVERS;
 use crate::outbox::MailKey;
 use crate::servers::{Act, Conversation, Surroundings};
@@ -41,7 +46,7 @@ impl World {
             client: ClientEnd::Connecting,
             server_is_open: false,
             is_tls: false,
-            groups: Groups::default(),
+            handshake: Handshake::default(),
             fate: Fate::draw(dice, faults.resets, faults.stalls, faults.hangups),
             carried: 0,
             is_stalled: false,
@@ -116,15 +121,16 @@ impl World {
         self.put(link, true, at, Item::Octets(octets));
     }
 
-    pub(super) fn start_tls(&mut self, link: Link, groups: Groups) {
+    pub(super) fn start_tls(&mut self, link: Link, groups: Groups, records: &Arc<[Tlsa]>) {
         self.see(Fact::StartTls { link, groups });
         let Some(connection) = self.network.get(link) else { return };
-        connection.groups = groups;
+        connection.handshake = Handshake { groups, records: Arc::clone(records), shown: Shown::default() };
         let at = self.clock.instant() + Duration::from_micros(connection.latency_us);
         if self.mutation == Mutation::SkipsTls {
             let implicit = connection.remote.port() == IMPLICIT_TLS_PORT;
-            self.see(Fact::TlsEstablished { link, valid: true });
-            self.call(Input::TlsEstablished { connection: link.id, tls: tls(true) });
+            let shown = Shown { is_valid: true, key: 0 };
+            self.see(Fact::TlsEstablished { link, shown });
+            self.call(Input::TlsEstablished { connection: link.id, tls: tls(shown, &[]) });
             return self.with_server(link, |conversation, around| {
                 if let Some(conversation) = conversation {
                     conversation.tls_established(implicit, around);
@@ -233,7 +239,8 @@ impl World {
 
     fn handshake(&mut self, link: Link) {
         let Some(connection) = self.network.get(link) else { return };
-        let (latency_us, host, groups) = (connection.latency_us, connection.host, connection.groups);
+        let (latency_us, host, groups) =
+            (connection.latency_us, connection.host, connection.handshake.groups);
         let implicit = connection.remote.port() == IMPLICIT_TLS_PORT;
         let conduct = self.map.hosts.get(host).map(|host| host.temperament.tls).unwrap_or_default();
         let at = self.clock.instant() + Duration::from_micros(3 * latency_us);
@@ -248,12 +255,28 @@ impl World {
             self.put(link, false, at, Item::Tls(false));
             return self.server_closes(link);
         }
+        let shown = self.draw_shown(host);
+        if let Some(connection) = self.network.get(link) {
+            connection.handshake.shown = shown;
+        }
         self.put(link, false, at, Item::Tls(true));
         self.with_server(link, |conversation, around| {
             if let Some(conversation) = conversation {
                 conversation.tls_established(implicit, around);
             }
         });
+    }
+
+    /// Returns the certificate that a host shows, or somebody in its place.
+    fn draw_shown(&mut self, host: usize) -> Shown {
+        if self.net_dice.chance(self.faults.impostors) {
+            return Shown { is_valid: false, key: IMPOSTOR };
+        }
+        let host = self.map.hosts.get(host);
+        host.map_or_else(Shown::default, |host| Shown {
+            is_valid: host.temperament.certificate_is_valid,
+            key: host.keys.shown(),
+        })
     }
 
     /// The server's side is closed.
@@ -311,7 +334,7 @@ impl World {
                 self.server_closes(link);
             }
             Act::Accept { number, recipients, data } => {
-                let keys = MailKey::all(&recipients, &data);
+                let keys = MailKey::all(&recipients, dkim::divide(&data).1);
                 self.see(Fact::Accepted { link, number, recipients: &recipients, data: &data, keys: &keys });
             }
         }
@@ -324,6 +347,9 @@ impl World {
         mut octets: Bytes,
         pause: Duration,
     ) {
+        if self.faults.stripped > 0 && self.net_dice.chance(self.faults.stripped) {
+            octets = without_starttls(octets);
+        }
         let is_split = self.net_dice.chance(self.faults.splits);
         while !octets.is_empty() {
             let length = match (pause.is_zero(), is_split) {
@@ -361,12 +387,10 @@ impl World {
             Item::Tls(true) => {
                 connection.client = ClientEnd::Open;
                 connection.is_tls = true;
-                let host = connection.host;
-                let host = self.map.hosts.get(host);
-                let valid = host.is_some_and(|host| host.temperament.certificate_is_valid);
-                self.see(Fact::TlsEstablished { link, valid });
-                let seems_valid = valid || self.mutation == Mutation::TrustsEverybody;
-                self.call(Input::TlsEstablished { connection: link.id, tls: tls(seems_valid) });
+                let Handshake { shown, ref records, .. } = connection.handshake;
+                let facts = self.mutation.tls(tls(shown, records));
+                self.see(Fact::TlsEstablished { link, shown });
+                self.call(Input::TlsEstablished { connection: link.id, tls: facts });
             }
             Item::Tls(false) => self.client_loses(link, "handshake failure"),
             Item::Eof => self.client_loses(link, ""),
@@ -454,5 +478,20 @@ impl World {
             }
             self.server_closes(link);
         }
+    }
+}
+
+/// Makes the offer of STARTTLS unreadable, as some boxes on the way do.
+fn without_starttls(octets: Bytes) -> Bytes {
+    const OFFER: &[u8] = b"STARTTLS";
+    match memmem::find(&octets, OFFER) {
+        Some(at) if octets.starts_with(b"250") => {
+            let mut changed = octets.to_vec();
+            if let Some(offer) = changed.get_mut(at..at + OFFER.len()) {
+                offer.fill(b'X');
+            }
+            changed.into()
+        }
+        Some(_) | None => octets,
     }
 }

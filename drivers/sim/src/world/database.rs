@@ -22,12 +22,14 @@ impl World {
         let request = match request {
             StoreRequest::Commit(commit) => StoreRequest::Commit(self.mutation.commit(commit)),
             StoreRequest::Scan { .. }
-            | StoreRequest::Claim { .. }
             | StoreRequest::ReadData { .. }
             | StoreRequest::ReadFailed { .. }
             | StoreRequest::Recall { .. }
             | StoreRequest::Recover { .. }
             | StoreRequest::ReadOrders { .. } => request,
+            StoreRequest::Claim { ids, transactions, recipients, signing } => {
+                StoreRequest::Claim { ids, transactions, recipients, signing: self.mutation.signing(signing) }
+            }
             StoreRequest::CarryOut(step) => StoreRequest::CarryOut(self.mutation.step(step)),
         };
         self.requests.insert((epoch, id), request);

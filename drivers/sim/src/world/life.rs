@@ -126,7 +126,7 @@ impl World {
         self.crashes_in = None;
         self.is_healed = true;
         self.outbox.clear_flaws();
-        self.map.heal();
+        self.map.heal(self.clock.instant());
         self.down.fill(None);
         self.dns.fails_until = Instant::default();
         self.dns.silent_until = Instant::default();

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use bytes::BytesMut;
 use cmail_delivery::Dispatcher;
+use cmail_delivery::dkim::{SignTrouble, Signature};
 use cmail_delivery::explanation::Subject;
 use cmail_delivery::io::{ConnectError, QueryId};
 use cmail_delivery::memory_outbox::MemoryOutbox;
@@ -24,6 +25,7 @@ use crate::dialogue::Dialogue;
 use crate::dice::Dice;
 use crate::dns::Dns;
 use crate::facts::{Fact, Link, Scene};
+use crate::host_keys::KeyStep;
 use crate::map::Map;
 use crate::mutation::Mutation;
 use crate::network::Network;
@@ -59,6 +61,8 @@ pub(crate) enum Happening {
     Execute(u32, RequestId),
     /// The database has answered.
     Answer(u32, RequestId, Box<Result<StoreReply, StoreError>>),
+    /// What was to be signed is signed.
+    Signed(u32, RequestId, Vec<Result<Signature, SignTrouble>>),
     /// The outputs of the core are taken, late.
     TakeOutputs,
     /// Another process submits a message.
@@ -81,6 +85,10 @@ pub(crate) enum Happening {
     HostFails { group: bool },
     /// A host is there again.
     HostReturns(usize),
+    /// A host replaces its key.
+    KeyRolls,
+    /// The next step of that.
+    Rekey(usize, KeyStep),
     /// The name servers fail.
     DnsFails,
     /// The name servers say nothing any more.
@@ -147,6 +155,8 @@ pub(crate) struct World {
     /// The time at which the database is free for the next request, and that of its last answer.
     database_free_at: Instant,
     database_told_at: Instant,
+    /// The number of keys that hosts were given besides their first ones.
+    later_keys: u64,
     /// Marks of messages and recipients.
     messages: u64,
     recipients: u64,
@@ -204,6 +214,7 @@ impl World {
             requests: BTreeMap::new(),
             database_free_at: Instant::default(),
             database_told_at: Instant::default(),
+            later_keys: 0,
             messages: 0,
             recipients: 0,
             is_healed: false,
@@ -282,6 +293,7 @@ impl World {
             Happening::DatagramFails(epoch, query, error) => self.datagram_fails(epoch, query, error),
             Happening::Execute(epoch, id) => self.execute(epoch, id),
             Happening::Answer(epoch, id, result) => self.answer(epoch, id, *result),
+            Happening::Signed(epoch, id, signatures) => self.signed(epoch, id, signatures),
             Happening::TakeOutputs => self.take_outputs(),
             Happening::Submit => self.submit(),
             Happening::Meddle => self.meddle(),
@@ -293,6 +305,8 @@ impl World {
             Happening::SetWall => self.set_wall(),
             Happening::HostFails { group } => self.host_fails(group),
             Happening::HostReturns(host) => self.host_returns(host),
+            Happening::KeyRolls => self.key_rolls(),
+            Happening::Rekey(host, step) => self.rekey(host, step),
             Happening::DnsFails => self.dns_fails(),
             Happening::DnsFallsSilent => self.dns_falls_silent(),
             Happening::FindsNoPlace(link) => self.finds_no_place(link),

@@ -1,6 +1,7 @@
 //! Other processes, administrators, and events that come by themselves.
 
 use bytes::Bytes;
+use cmail_delivery::dkim::SignMark;
 use cmail_delivery::dsn::{DsnWishes, EnvelopeId, MessageWishes, Notify, OriginalRecipient, ReturnExtent};
 use cmail_delivery::hold::Hold;
 use cmail_delivery::io::Input;
@@ -13,6 +14,7 @@ use cmail_delivery::watch::Watch;
 use super::{Down, Happening, World};
 use crate::dice::Dice;
 use crate::facts::{Fact, Origin};
+use crate::host_keys::KeyStep;
 use crate::map::Map;
 use crate::mutation::Mutation;
 
@@ -21,6 +23,9 @@ const MALFORMED_RECIPIENTS: [&str; 5] =
     ["", "nobody-at-all", "a b@zone0.example", "x@", "line\r\nRCPT TO:<evil@zone0.example>@zone0.example"];
 /// Invalid remote specifications.
 const MALFORMED_REMOTES: [&str; 4] = ["", "host:0", "user@host", "host:25/ssl"];
+
+/// Numbers of keys above this are not those that hosts have at first.
+const LATER_KEYS: u64 = 1 << 32;
 
 impl World {
     /// Draws the events of the hour that begins.
@@ -43,6 +48,9 @@ impl World {
         self.draw(faults.group_outages, || Happening::HostFails { group: true });
         self.draw(faults.dns_spells, || Happening::DnsFails);
         self.draw(faults.dns_silences, || Happening::DnsFallsSilent);
+        if faults.rollovers > 0 {
+            self.draw(faults.rollovers, || Happening::KeyRolls);
+        }
         if faults.reconfigurations > 0 {
             self.draw(faults.reconfigurations, || Happening::Reconfigure);
         }
@@ -125,7 +133,10 @@ impl World {
                 _ => remote = dice.pick(&MALFORMED_REMOTES).map(|remote| (*remote).to_owned()),
             }
         }
-        let wishes = draw_wishes(dice);
+        let mut wishes = draw_wishes(dice);
+        if self.options.dkim > 0 && dice.chance(500) {
+            wishes.message.sign = SignMark::Wanted;
+        }
         Mail {
             remote: remote.map(|remote| remote.into_bytes().into()),
             sender,
@@ -146,8 +157,12 @@ impl World {
         if dice.chance(10) {
             return Bytes::new();
         }
-        let mut data =
-            format!("Message-ID: <zt{mark}z@sim.example>\r\nSubject: zt{mark}z\r\n\r\n").into_bytes();
+        let mut data = format!("Message-ID: <zt{mark}z@sim.example>\r\nSubject: zt{mark}z\r\n").into_bytes();
+        if self.options.dkim > 0 && dice.chance(800) {
+            let zone = Map::zone_name(dice.index(3));
+            data.extend_from_slice(format!("From: somebody\r\n <s@{zone}>\r\n").as_bytes());
+        }
+        data.extend_from_slice(b"\r\n");
         let lines: [&[u8]; 8] = [
             b"text\r\n",
             b".\r\n",
@@ -362,6 +377,32 @@ impl World {
         let kinds =
             self.map.hosts.get(chosen).map(|host| format!("{} ({})", host.name, host.temperament.kind));
         self.remark(&format!("{} and its like fail for {} s", kinds.unwrap_or_default(), span.as_secs()));
+    }
+
+    /// A host that has TLSA records replaces its key.
+    pub(super) fn key_rolls(&mut self) {
+        let host = self.people_dice.index(self.map.hosts.len());
+        let Some(keys) = self.map.hosts.get(host).map(|host| &host.keys) else { return };
+        if self.is_healed || keys.named() != [keys.shown()] {
+            return;
+        }
+        self.later_keys += 1;
+        let key = LATER_KEYS + self.later_keys;
+        for (after, step) in keys.draw_rollover(key, &mut self.people_dice) {
+            self.clock.after(after, Happening::Rekey(host, step));
+        }
+    }
+
+    pub(super) fn rekey(&mut self, host: usize, step: KeyStep) {
+        let now = self.clock.instant();
+        if self.is_healed {
+            return;
+        }
+        if let Some(host) = self.map.hosts.get_mut(host) {
+            let name = host.name.clone();
+            host.keys.take(now, step.clone());
+            self.remark(&format!("{name} replaces its key: {step:?}"));
+        }
     }
 
     pub(super) fn host_returns(&mut self, host: usize) {

@@ -6,6 +6,7 @@ use cmail_delivery::time::{Instant, Now, UnixTime};
 use super::*;
 use crate::dialogue::Dialogue;
 use crate::dice::Dice;
+use crate::facts::Shown;
 use crate::map::Map;
 use crate::options::Options;
 use crate::witness::Witness;
@@ -37,7 +38,7 @@ fn objection(ehlo_reply: &str, turns: &[(&str, &str)]) -> Option<String> {
     for (said, heard) in std::iter::once(&("EHLO a\r\n", ehlo_reply)).chain(turns) {
         if *said == "tls" {
             witness.see(&scene, Fact::StartTls { link, groups: Groups::All });
-            witness.see(&scene, Fact::TlsEstablished { link, valid: true });
+            witness.see(&scene, Fact::TlsEstablished { link, shown: Shown::default() });
             tls = true;
             continue;
         }
