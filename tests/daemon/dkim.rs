@@ -197,3 +197,82 @@ fn records_are_checked_against_the_dns_over_udp_and_tcp() {
     assert!(!found("other").contains("is published"), "{}", finished.stdout);
     assert!(found("broken").contains("SERVFAIL"), "{}", finished.stdout);
 }
+
+#[test]
+fn each_key_that_cannot_be_used_is_named_where_records_are_checked() {
+    let mut world = World::new();
+    for name in ["one.pem", "two.pem"] {
+        let path = world.path(name);
+        world.add("dkim_key", format!("client.example {name} {}", path.display()));
+    }
+    let finished = tool::run(&world, &["dkim", "check"]);
+    assert_eq!((finished.code(), &*finished.stdout), (Some(1), ""));
+    for name in ["one.pem", "two.pem"] {
+        let named = format!("the key file {} cannot be used", world.path(name).display());
+        assert!(finished.stderr.contains(&named), "{}", finished.stderr);
+    }
+}
+
+#[test]
+fn explain_tells_of_signatures_without_reading_any_key() {
+    let (mut world, _server) = World::with_server(Script::new());
+    world.add("dkim_key", format!("client.example one {}", world.path("none").display()));
+    let (good, other, unmarked) = (
+        world.insert(&Mail::to("a@example.org").data(TEXT)),
+        world.insert(&Mail::to("b@example.org").data("From: a@elsewhere.example\n\nx\n")),
+        world.insert(&Mail::to("c@example.org").data(TEXT)),
+    );
+    mark(&world, good, 1);
+    mark(&world, other, 1);
+    for (id, told) in [
+        (good, "  signature    of client.example, by the key of one\n"),
+        (
+            other,
+            "  signature    none (DKIM): there is no key of the domain elsewhere.example of its author\n",
+        ),
+        (unmarked, ""),
+    ] {
+        let finished = tool::run(&world, &["explain", &id.to_string()]);
+        assert_eq!(finished.code(), Some(0), "{}{}", finished.stdout, finished.stderr);
+        assert!(finished.stdout.contains(told), "{}", finished.stdout);
+        assert_eq!(finished.stdout.contains("signature"), !told.is_empty(), "{}", finished.stdout);
+        assert!(finished.stdout.contains("mx.example.org"), "{}", finished.stdout);
+    }
+}
+
+#[test]
+fn mail_that_is_marked_and_leaves_unsigned_is_named_in_the_log_with_the_reason() {
+    let (mut world, server) = World::with_server(Script::new());
+    let path = key(&world, "key", ED25519);
+    world.add("dkim_key", format!("client.example s {}", path.display())).set("verbosity", 3);
+    let id =
+        world.insert(&Mail::to("a@example.org").data("From: a@client.example (<b@evil.example>)\n\nx\n"));
+    mark(&world, id, 1);
+    let daemon = world.start();
+    world.database.wait_until_empty();
+    let log = daemon.terminate();
+    assert_eq!(signatures(&server.records().accepted()[0].data), 0);
+    let told = format!("mail {id} leaves without a signature (DKIM): its From: can be read in several ways");
+    assert_eq!(log.matches(&told).count(), 1, "{log}");
+}
+
+#[test]
+fn keys_that_change_again_and_again_cost_no_mail_an_attempt() {
+    const COUNT: usize = 60;
+    let (mut world, server) = World::with_server(Script::new());
+    let path = key(&world, "key", ED25519);
+    world.set("dkim_sign", "from").add("dkim_key", format!("client.example s {}", path.display()));
+    let daemon = world.start();
+    daemon.wait_until_ready(&world);
+    for number in 0..COUNT {
+        world.insert(&Mail::to("a@example.org").data(format!("{TEXT}{number}\n")));
+        key(&world, "key", if number % 2 == 0 { RSA } else { ED25519 });
+        daemon.signal(Signal::SIGHUP);
+    }
+    world.database.wait_until_empty();
+    let log = daemon.terminate();
+    let records = server.records();
+    assert_eq!(records.accepted().len(), COUNT);
+    assert!(records.accepted().iter().all(|message| signatures(&message.data) == 1), "{log}");
+    assert!(!log.contains("could not be signed"), "{log}");
+}
