@@ -163,6 +163,8 @@ pub enum Protection {
 /// The reason why a host gives no candidate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostTrouble {
+    /// This host is not among those of the MTA-STS policy of this domain, which is enforced.
+    NotInPolicy(Domain, Domain),
     /// None of the MX records of this domain names a usable host.
     NoUsableMx(Domain),
     /// The host does not exist.
@@ -334,7 +336,8 @@ impl Failure {
                     Some(
                         HostTrouble::NoUsablePort(..)
                         | HostTrouble::RouteNotSecure(_)
-                        | HostTrouble::NoTlsa(_),
+                        | HostTrouble::NoTlsa(_)
+                        | HostTrouble::NotInPolicy(..),
                     ),
                 ) => AttemptKind::Tls,
                 (None, _) => AttemptKind::Dns,

@@ -15,6 +15,7 @@ use crate::policy::{Decision, RateLimit};
 use crate::probe::{Probe, ProbeStep, ProbeVerdict};
 use crate::resolver::LocalLookupError;
 use crate::route::Candidate;
+use crate::sts::{Finding, LocalFindTrouble};
 use crate::time::{Instant, UnixTime};
 
 /// A question to the dispatcher.
@@ -152,6 +153,8 @@ pub enum Activity {
     },
     /// It waits for name servers.
     ForDns,
+    /// The MTA-STS policy of the domain.
+    ForPolicy,
     /// It waits for the end of any connection: there are as many as there may be.
     ForConnection(Places),
     /// It waits for a connection to this candidate.
@@ -274,6 +277,8 @@ pub struct RateExplanation {
 pub struct Route {
     /// The MX records of the domain, the preferred ones first. Empty if there are none, or if none are looked for.
     pub mx: Vec<(u16, Domain)>,
+    /// The MTA-STS policy of the domain, if `tls_policy` asks for it.
+    pub sts: Option<Finding>,
     /// The candidates in the order in which they are tried. Hosts of equal preference are shuffled anew each time.
     pub candidates: Vec<CandidateExplanation>,
     /// The trouble with hosts that give no candidate.
@@ -289,6 +294,8 @@ pub enum DeadEndReason {
     Unresolved(Unresolved),
     /// This machine has trouble.
     Local(LocalLookupError),
+    /// It is not known whether a policy holds.
+    Policy(LocalFindTrouble),
 }
 
 /// What is known of a candidate.
@@ -343,6 +350,7 @@ impl fmt::Display for DeadEndReason {
         match self {
             Self::Unresolved(reason) => reason.fmt(f),
             Self::Local(error) => error.fmt(f),
+            Self::Policy(trouble) => trouble.fmt(f),
         }
     }
 }

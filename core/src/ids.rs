@@ -16,6 +16,10 @@ impl fmt::Display for MailId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
+/// Identifies a request over HTTPS until it is answered. Ids are never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HttpsId(pub u64);
+
 /// Identifies an inquiry from its beginning to its last answer. Whoever asks chooses it, and uses none again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InquiryId(pub u64);

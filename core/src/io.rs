@@ -11,7 +11,8 @@ use thiserror::Error;
 use crate::dkim::{Digest, KeyId, SignTrouble, Signature};
 use crate::event::Event;
 use crate::explanation::{Answer, Inquiry};
-pub use crate::ids::{ConnectionId, InquiryId, QueryId};
+pub use crate::https::{HttpsError, HttpsRequest, HttpsResponse, HttpsTrouble};
+pub use crate::ids::{ConnectionId, HttpsId, InquiryId, QueryId};
 use crate::outbox::{MailId, RequestId, StoreError, StoreReply, StoreRequest};
 use crate::settings::{Hosts, ResolverSettings, Settings};
 use crate::system_error::{Breakage, MachineTrouble, NetworkTrouble, SystemError};
@@ -53,6 +54,8 @@ pub enum Input<'a> {
     Store(RequestId, Result<StoreReply, StoreError>),
     /// The answer to an [`Output::Sign`]: the signatures in the order of what was to be signed.
     Signed(RequestId, Vec<Result<Signature, SignTrouble>>),
+    /// The answer to an [`Output::Https`].
+    Https(HttpsId, Result<HttpsResponse, HttpsError>),
     /// Another program may have written to the outbox.
     OutboxChanged,
     /// The administrator wants all mail tried now that is not given up (SIGUSR2). A temporary failure before its time leaves no
@@ -159,6 +162,8 @@ pub enum Output {
     Release(Vec<MailId>),
     /// Sign these digests with these keys, which are those of [`Settings::signing`]. Answered by [`Input::Signed`], however long it takes.
     Sign(RequestId, Vec<(KeyId, Digest)>),
+    /// Ask a host over HTTPS. Answered by [`Input::Https`], within the time that [`HttpsRequest`] says and that others before it take.
+    Https(HttpsId, HttpsRequest),
     /// Report to the administrator.
     Event(Event),
     /// An answer to an [`Input::Inquiry`].

@@ -65,7 +65,9 @@
 //!             Output::Event(event) => eprintln!("{event}"),
 //!             Output::Drained => break 'run,
 //!             // The examples `on_std` and `on_tokio` carry these out too.
-//!             Output::StartTls { .. } | Output::Transmit(_) | Output::Datagram { .. } | Output::Sign(..) => unreachable!(),
+//!             Output::StartTls { .. } | Output::Transmit(_) | Output::Datagram { .. } => unreachable!(),
+//!             // Settings without keys and policies ask for none of these.
+//!             Output::Sign(..) | Output::Https(..) => unreachable!(),
 //!             Output::Close(_) | Output::CloseDatagram(_) | Output::Answer(..) => {}
 //!         }
 //!     }
@@ -115,9 +117,9 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | vocabulary | [`time`], [`rng`], [`address`], [`dsn`], [`next_hop`], [`status`], [`ids`], [`settings`], [`outbox`], [`io`], [`system_error`], [`tls`], [`event`], [`tally`], [`watch`], [`one_line`], [`shown`], [`flight`], [`fair_queue`], and `expiring_map` |
+//! | vocabulary | [`time`], [`rng`], [`address`], [`dsn`], [`next_hop`], [`status`], [`ids`], [`settings`], [`outbox`], [`io`], [`system_error`], [`tls`], [`https`], [`event`], [`tally`], [`watch`], [`one_line`], [`shown`], [`flight`], [`fair_queue`], and `expiring_map` |
 //! | wire | [`reply`], [`command`], [`transparency`], [`sasl`], [`ending`], [`attempt`], [`failure`], [`wording`], [`secrets`], [`dkim`], [`sts`] |
-//! | machines | [`session`], [`resolver`] |
+//! | machines | [`session`], [`resolver`], and `policy_finder`: the MTA-STS policies of domains |
 //! | decisions | [`route`], [`schedule`] with [`retry_rule`], [`mail_pattern`] and [`failure_pattern`], [`policy`] with [`destination_pattern`], [`bounce`], [`delay_warning`] and [`relay_report`], and `reachability`: servers that do not answer |
 //! | one next hop | `delivery` |
 //! | the whole | [`dispatcher`], with its index of the outbox in `queue`; what it says of what it does, [`explanation`] and [`probe`] |
@@ -153,6 +155,7 @@ pub mod failure_pattern;
 pub mod fair_queue;
 pub mod flight;
 pub mod hold;
+pub mod https;
 pub mod ids;
 pub mod io;
 pub mod mail_pattern;
@@ -163,6 +166,7 @@ pub mod one_line;
 pub mod order;
 pub mod outbox;
 pub mod policy;
+mod policy_finder;
 pub mod probe;
 mod queue;
 mod reachability;

@@ -33,6 +33,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 pub use self::replacement::{BounceOrder, NewBounce, Replacement};
+use crate::address::Domain;
 use crate::attempt::{Acceptance, Attempt, AttemptFacts, Failure};
 use crate::delay_warning::DelayWarnings;
 use crate::dkim::{SignMark, Signing, Unsigned, UnsignedField};
@@ -45,6 +46,7 @@ pub use crate::notice::{NewNotice, Reported, Warned};
 use crate::order::{CarriedOut, OrderId, OrderPart, OrderPlace, OrderStep};
 use crate::relay_report::RelayReports;
 use crate::schedule::RetryTerms;
+use crate::sts::{StalePolicy, StoredPolicy};
 use crate::time::UnixTime;
 use crate::wording::faillog_text;
 
@@ -63,6 +65,12 @@ pub const FAILED_BUDGET_OCTETS: usize = 1024 * 1024;
 
 /// Most octets of an original that are read to find its header section, if it is not returned whole.
 pub const HEADER_LIMIT_OCTETS: usize = 1024 * 1024;
+
+/// The time for which a policy is fetched again and again after mail last went by it.
+pub const POLICY_USE_SECONDS: i64 = 90 * 24 * 60 * 60;
+
+/// Most seconds that a policy should become old before it is fetched again.
+pub const POLICY_AGE_SECONDS: i64 = 24 * 60 * 60;
 
 /// Returns whether the value of `mail_envelopefrom` is the null reverse-path, with or without white space around it.
 pub fn is_null_path(sender: &[u8]) -> bool {
@@ -220,6 +228,16 @@ pub enum StoreRequest {
         /// The time and the rules.
         terms: RetryTerms,
     },
+    /// The MTA-STS policy of a domain. Without a place for policies there is none. Answer: [`StoreReply::Policy`].
+    ReadPolicy(Domain),
+    /// Some policies that are to be fetched again: those that are half as old as they may become, a day at most, and have been used in the
+    /// [last time](POLICY_USE_SECONDS); and those that were fetched in the future. Answer: [`StoreReply::StalePolicies`].
+    ReadStalePolicies {
+        /// The time.
+        now: UnixTime,
+        /// Most policies to return, the oldest first.
+        limit: u32,
+    },
     /// Carries out a step of an order, and records how far it is done, in one database transaction. It is separate from a commit, so
     /// that an order that fails never costs a verdict. Answer: [`StoreReply::CarriedOut`].
     CarryOut(OrderStep),
@@ -233,6 +251,8 @@ impl StoreRequest {
             | Self::Claim { .. }
             | Self::ReadData { .. }
             | Self::ReadFailed { .. }
+            | Self::ReadPolicy(_)
+            | Self::ReadStalePolicies { .. }
             | Self::Recall { .. } => true,
             // It may note which lines hold mail.
             Self::ReadOrders { .. } | Self::Commit(_) | Self::CarryOut(_) | Self::Recover { .. } => false,
@@ -259,12 +279,23 @@ pub struct Commit {
     pub flights: Vec<FlightMark>,
     /// The mark of the bounces, warnings and reports that it makes. If it cannot be stored, that costs nothing else.
     pub own_mark: SignMark,
+    /// What is noted of MTA-STS policies, in the order in which it was found out. If it cannot be stored, that costs nothing else.
+    pub policies: Vec<PolicyNote>,
+}
+
+/// What is noted of the MTA-STS policy of a domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PolicyNote {
+    /// This is the policy from now on.
+    Fetched(StoredPolicy),
+    /// Mail goes by the policy of this domain at this time.
+    Used(Domain, UnixTime),
 }
 
 impl Commit {
     /// Returns whether the commit is empty.
     pub fn is_empty(&self) -> bool {
-        self.has_no_verdict() && self.flights.is_empty()
+        self.has_no_verdict() && self.flights.is_empty() && self.policies.is_empty()
     }
 
     /// Returns whether nothing is to be recorded of any mail.
@@ -378,6 +409,10 @@ pub enum StoreReply {
     Orders(Option<OrderPart>),
     /// To [`StoreRequest::CarryOut`].
     CarriedOut(CarriedOut),
+    /// To [`StoreRequest::ReadPolicy`]; `None` if there is none.
+    Policy(Option<StoredPolicy>),
+    /// To [`StoreRequest::ReadStalePolicies`].
+    StalePolicies(Vec<StalePolicy>),
 }
 
 /// Rows of the outbox, as they are now.
@@ -428,6 +463,8 @@ pub struct Committed {
     pub reported: Vec<Reported>,
     /// True if the flights could not be noted: mail is sent without.
     pub is_unmarked: bool,
+    /// True if what is to be noted of policies could not be stored.
+    pub lacks_policies: bool,
 }
 
 impl Claimed {
@@ -461,6 +498,7 @@ impl Committed {
         self.warned.append(&mut more.warned);
         self.reported.append(&mut more.reported);
         self.is_unmarked |= more.is_unmarked;
+        self.lacks_policies |= more.lacks_policies;
     }
 }
 

@@ -302,6 +302,14 @@ impl Policies {
         about.find(|line| line.choice_of_relay().is_some())
     }
 
+    /// Returns whether the MTA-STS policies of any domains count.
+    pub fn want_sts(&self) -> bool {
+        let of_lines = self.lines.iter().flat_map(|line| &line.choices);
+        let wants =
+            |choice: &Choice| if let Choice::Tls(tls) = choice { tls.level.wants_sts() } else { false };
+        self.usual.tls.level.wants_sts() || of_lines.into_iter().any(wants)
+    }
+
     /// Returns the policy of a next hop, as long as no host of it is known.
     pub fn of_hop(&self, next_hop: &NextHop) -> Arc<Policy> {
         self.merged(next_hop, None)

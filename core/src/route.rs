@@ -8,7 +8,7 @@ use crate::address::Domain;
 use crate::next_hop::{Host, NextHop, Port, TlsMode};
 use crate::policy::{Policies, Policy};
 use crate::rng::Rng;
-use crate::tls::{Need, TlsPlan};
+use crate::tls::{Lack, Need, TlsPlan};
 
 /// One way to reach a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,7 +73,7 @@ pub fn usable_ports(ports: &[Port], need: Need) -> Vec<Port> {
         let port = match (need, port.tls) {
             (Need::Never, TlsMode::Implicit) => continue,
             (Need::Never, TlsMode::StartTls) => Port { tls: TlsMode::Plain, ..port },
-            (Need::Required(_), TlsMode::Plain) if need.is_enforced() => continue,
+            (Need::Required(_), TlsMode::Plain) if need.enforces(Lack::Tls) => continue,
             (Need::Never | Need::Optional | Need::Required(_), _) => port,
         };
         if need == Need::Optional || !usable.contains(&port) {

@@ -12,7 +12,7 @@ use core::fmt;
 
 use thiserror::Error;
 
-pub use self::need::{Basis, Lack, Need, Proof, Proved, Requirement, Shortfall};
+pub use self::need::{Basis, Enforced, Lack, Need, Proof, Proved, Requirement, Shortfall};
 pub use self::policy::{Client, Fallback, InsecureMx, Level, TlsPlan, TlsPolicy};
 pub use self::terms::{Identity, NamePattern, Pin, Roots, TlsTerms};
 pub use self::tlsa::{Tlsa, TlsaRecord};

@@ -16,6 +16,7 @@ use crate::next_hop::Host;
 use crate::one_line::OneLine;
 use crate::reply::Reply;
 use crate::status::EnhancedStatus;
+use crate::sts::{Finding, KnownPolicy};
 use crate::tls::{Basis, Lack, Shortfall};
 
 /// Most characters of a reply within a longer line.
@@ -221,6 +222,9 @@ impl fmt::Display for Protection {
 impl fmt::Display for HostTrouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NotInPolicy(host, domain) => {
+                write!(f, "{host} is not among the hosts of the MTA-STS policy of {domain}")
+            }
             Self::NoUsableMx(domain) => {
                 write!(f, "none of the MX records of {domain} names a host to use")
             }
@@ -324,6 +328,30 @@ impl fmt::Display for Basis {
             Self::Sts => "MTA-STS",
             Self::RequireTls => "REQUIRETLS",
         })
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.policy, &self.trouble) {
+            (Some(known), trouble) => {
+                known.fmt(f)?;
+                trouble.as_ref().map_or(Ok(()), |trouble| write!(f, "; {trouble}"))
+            }
+            (None, Some(trouble)) => write!(f, "no MTA-STS policy: {trouble}"),
+            (None, None) => f.write_str("no MTA-STS policy"),
+        }
+    }
+}
+
+impl fmt::Display for KnownPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { domain, id, policy, fetched, expires } = self;
+        let mode = policy.mode;
+        write!(
+            f,
+            "the MTA-STS policy of {domain} has the mode {mode} until {expires} (id {id}, fetched {fetched})"
+        )
     }
 }
 

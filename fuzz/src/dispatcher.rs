@@ -13,8 +13,8 @@ use cmail_delivery::event::Event;
 use cmail_delivery::explanation::{Inquiry, Subject};
 use cmail_delivery::hold::Hold;
 use cmail_delivery::io::{
-    CertificateTrouble, CloseReason, ConnectError, ConnectionId, Input, InquiryId, Output, Purpose, QueryId,
-    Tls, TlsVersion, Verification,
+    CertificateTrouble, CloseReason, ConnectError, ConnectionId, HttpsError, HttpsTrouble, Input, InquiryId,
+    Output, Purpose, QueryId, Tls, TlsVersion, Verification,
 };
 use cmail_delivery::memory_outbox::Mail;
 use cmail_delivery::next_hop::NextHop;
@@ -308,6 +308,10 @@ impl World {
             Output::Sign(id, digests) => {
                 let signed = digests.iter().map(|(_, digest)| Ok(Bytes::copy_from_slice(digest))).collect();
                 self.dispatcher.handle_input(self.now, Input::Signed(id, signed));
+            }
+            Output::Https(id, _) => {
+                let error = HttpsError::new(HttpsTrouble::Unreachable, "there is no web here");
+                self.dispatcher.handle_input(self.now, Input::Https(id, Err(error)));
             }
             Output::Event(event) => self.event(&event),
             Output::Answer(id, answer) => {

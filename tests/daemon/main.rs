@@ -54,6 +54,7 @@ mod server_limits;
 mod service_manager;
 mod signals;
 mod start;
+mod sts;
 mod submit;
 mod support;
 mod system;

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Instant as Clock;
 
 use bytes::{Buf as _, BytesMut};
-use cmail_delivery::io::{CloseReason, QueryId};
+use cmail_delivery::io::{CloseReason, HttpsError, HttpsTrouble, QueryId};
 use cmail_delivery::settings::Settings;
 use cmail_delivery::system_error::{SystemError, TlsTrouble};
 use cmail_delivery::time::Duration;
@@ -142,6 +142,10 @@ impl Executor {
                 Output::Event(event) => log(&event),
                 // Nobody asks, and there are no keys to sign with.
                 Output::Answer(..) | Output::Sign(..) => {}
+                Output::Https(id, _) => {
+                    let error = HttpsError::new(HttpsTrouble::Unreachable, "this executor has no HTTPS");
+                    self.input(Input::Https(id, Err(error)));
+                }
                 Output::Drained => self.is_drained = true,
             }
         }

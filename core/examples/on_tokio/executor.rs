@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant as Clock;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use cmail_delivery::io::{CloseReason, ConnectError, QueryId};
+use cmail_delivery::io::{CloseReason, ConnectError, HttpsError, HttpsTrouble, QueryId};
 use cmail_delivery::settings::Settings;
 use cmail_delivery::system_error::{SystemError, TlsTrouble};
 use cmail_delivery::time::Duration;
@@ -93,6 +93,10 @@ pub(crate) async fn run(
                 Output::Event(event) => log(&event),
                 // Nobody asks, and there are no keys to sign with.
                 Output::Answer(..) | Output::Sign(..) => {}
+                Output::Https(id, _) => {
+                    let error = HttpsError::new(HttpsTrouble::Unreachable, "no HTTPS here");
+                    executor.dispatcher.handle_input(now, Input::Https(id, Err(error)));
+                }
                 Output::Drained => return outbox,
             }
         }

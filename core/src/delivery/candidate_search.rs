@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
 use super::dane_search::{self, DaneSearch, HostDane};
+use super::route_origin::{HostRecords, RouteOrigin};
 use crate::address::{Domain, is_destination};
 use crate::attempt::{HostTrouble, Unresolved};
 use crate::next_hop::{Host, NextHop, Port, Relay, TlsMode};
@@ -20,6 +21,7 @@ use crate::resolver::{
 use crate::rng::Rng;
 use crate::route::{self, Candidate};
 use crate::settings::Hosts;
+use crate::sts::{Finding, LocalFindTrouble};
 use crate::time::Instant;
 use crate::tls::{Basis, InsecureMx, Level};
 
@@ -33,6 +35,8 @@ const CANDIDATE_LIMIT: u32 = 100;
 pub(super) enum SearchStep {
     /// Look this up, and pass the answer to [`CandidateSearch::handle_answer`].
     Lookup(LookupRequest),
+    /// Find the MTA-STS policy of this domain, and pass it to [`CandidateSearch::handle_policy`].
+    FindPolicy(Domain),
     /// Try this candidate.
     Try(Candidate),
     /// Nothing is left to try.
@@ -46,6 +50,8 @@ pub(super) enum DeadEnd {
     Unresolved(Unresolved),
     /// This machine has trouble; the mail has not failed.
     Local(LocalLookupError),
+    /// This machine has trouble, by which it is not known whether an MTA-STS policy holds.
+    Policy(LocalFindTrouble),
 }
 
 /// The search for candidates of one next hop.
@@ -54,7 +60,7 @@ pub(super) struct CandidateSearch {
     stage: SearchStage,
     /// Hosts that were not yet looked up.
     hosts: VecDeque<Host>,
-    /// Whether DNSSEC vouches for the way from the next hop to its hosts.
+    /// How the hosts were found.
     route: RouteOrigin,
     /// The first host, while its TLSA records are looked up.
     under_search: Option<HostSearch>,
@@ -87,14 +93,6 @@ struct HostSearch {
     policy: Arc<Policy>,
 }
 
-/// How the hosts of a next hop were found.
-#[derive(Debug)]
-struct RouteOrigin {
-    security: Security,
-    /// The names, besides that of the host, that a certificate may have because of it (RFC 7672 section 3.2.2).
-    names: Vec<Domain>,
-}
-
 #[derive(Debug)]
 enum SearchStage {
     /// The MX records of this domain are to be looked up.
@@ -118,7 +116,7 @@ impl CandidateSearch {
             stage,
             hosts: host.into_iter().collect(),
             // The administrator, or the address itself, names the host. MX records are judged when they are known.
-            route: RouteOrigin { security: Security::Secure, names: Vec::new() },
+            route: RouteOrigin::new(Security::Secure, Vec::new()),
             under_search: None,
             candidates: VecDeque::new(),
             preferred: None,
@@ -164,6 +162,16 @@ impl CandidateSearch {
         self.port = Some(port);
     }
 
+    /// Returns what is known of the MTA-STS policy of the domain, if it counts.
+    pub(super) fn sts(&self) -> Option<&Finding> {
+        self.route.sts()
+    }
+
+    /// Takes the last host that the policy of the domain does not name, if that is not enforced.
+    pub(super) fn take_unnamed(&mut self) -> Option<Domain> {
+        self.route.take_unnamed()
+    }
+
     /// Takes the trouble with the last host that gave no candidate.
     pub(super) fn take_host_trouble(&mut self) -> Option<HostTrouble> {
         self.host_trouble.take()
@@ -201,6 +209,12 @@ impl CandidateSearch {
                 self.is_at_last_resorts = true;
                 return self.last_resorts.pop_front().map_or(SearchStep::Exhausted, SearchStep::Try);
             };
+            if self.route.sts().is_none()
+                && let NextHop::Domain(domain) = next_hop
+                && policies.at(next_hop, host).tls.level.wants_sts()
+            {
+                return SearchStep::FindPolicy(domain.clone());
+            }
             match host {
                 Host::Address(address) => {
                     let addresses = Vec::from([*address]);
@@ -274,6 +288,12 @@ impl CandidateSearch {
         self.last_resorts.retain(is_other);
     }
 
+    /// Processes what was found of the MTA-STS policy of the domain.
+    pub(super) fn handle_policy(&mut self, found: Result<Finding, LocalFindTrouble>) -> Result<(), DeadEnd> {
+        self.route.take_policy(found.map_err(DeadEnd::Policy)?);
+        Ok(())
+    }
+
     /// Processes the answer to [`SearchStep::Lookup`]. `announce` is the name of this host, which may be among the mail hosts.
     pub(super) fn handle_answer(
         &mut self,
@@ -304,7 +324,7 @@ impl CandidateSearch {
             let is_secure = *security == Security::Secure;
             let names =
                 [Some(&domain), canonical.other()].into_iter().flatten().filter(|_| is_secure).cloned();
-            self.route = RouteOrigin { security: *security, names: names.collect() };
+            self.route = RouteOrigin::new(*security, names.collect());
         }
         match answer.map(|answer| answer.value) {
             Ok(MxAnswer::Records(records)) => {
@@ -375,11 +395,7 @@ impl CandidateSearch {
 
     /// Returns the name of the first host if its TLSA records matter, or why the host cannot be used by this level.
     fn dane_of<'a>(&self, level: &Level, host: &'a Host) -> Result<Option<&'a Domain>, HostTrouble> {
-        let insecure_mx = match level {
-            Level::Dane { insecure_mx, .. } => Some(*insecure_mx),
-            Level::DaneOnly => None,
-            Level::None | Level::May | Level::Encrypt | Level::Verify(_) | Level::Pin(_) => return Ok(None),
-        };
+        let Some(insecure_mx) = level.dane() else { return Ok(None) };
         let Host::Name(name) = host else {
             return if insecure_mx.is_some() { Ok(None) } else { Err(HostTrouble::NoTlsa(host.clone())) };
         };
@@ -427,7 +443,7 @@ impl CandidateSearch {
 
     /// Returns the candidates of a host of which this is known, or why it has none.
     fn candidates(
-        &self,
+        &mut self,
         host: &Host,
         addresses: &[IpAddr],
         dane: HostDane,
@@ -444,16 +460,15 @@ impl CandidateSearch {
         let found = match (dane, &policy.tls.level) {
             (HostDane::Absent, Level::DaneOnly) => return Err(HostTrouble::NoTlsa(host.clone())),
             (HostDane::Absent, _) => {
-                route::candidates(host, &usable, self.ports(policy), policy, &Arc::new(plan))
+                let plan = Arc::new(self.route.plan_by_sts(plan, &policy.tls, host)?);
+                route::candidates(host, &usable, self.ports(policy), policy, &plan)
             }
             (HostDane::Present { base, ports }, level) => {
                 let names = self.reference_names(host, &base);
-                let is_secure = self.route.security == Security::Secure;
-                let proves =
-                    is_secure || !matches!(level, Level::Dane { insecure_mx: InsecureMx::Encrypt, .. });
-                let basis = if is_secure { Basis::Dane } else { Basis::DaneInsecureMx };
+                let proves = self.route.security == Security::Secure
+                    || level.dane() != Some(Some(InsecureMx::Encrypt));
                 let (mut found, mut has_records) = (Vec::new(), false);
-                for port in self.ports(policy) {
+                for port in &self.ports(policy).to_vec() {
                     let Some((_, tlsa)) = ports.iter().find(|(number, _)| *number == port.number) else {
                         continue;
                     };
@@ -462,8 +477,8 @@ impl CandidateSearch {
                         continue;
                     }
                     has_records = true;
-                    let (least, names) = (policy.tls.least, Arc::clone(&names));
-                    let plan = Arc::new(plan.by_dane(least, base.clone(), names, tlsa, basis));
+                    let records = HostRecords { base: base.clone(), names: Arc::clone(&names), tlsa };
+                    let plan = Arc::new(self.route.plan_by_dane(&plan, &policy.tls, records, host)?);
                     found.extend(route::candidates(
                         host,
                         &usable,

@@ -1,5 +1,6 @@
 //! How connections end, what that reveals about the candidate, and how the pass goes on.
 
+use alloc::format;
 use alloc::string::ToString as _;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -15,7 +16,7 @@ use super::verdicts::RefusedMail;
 use super::{Delivery, DeliveryContext, DeliveryOutput, DeliveryStage, Postponement};
 use crate::attempt::Setback;
 use crate::ending::Unsuitable;
-use crate::event::{Event, EventName};
+use crate::event::{Event, EventName, Level};
 use crate::io::ConnectionId;
 use crate::next_hop::{Host, TlsMode};
 use crate::outbox::MailId;
@@ -23,6 +24,7 @@ use crate::reachability::{KnownTrouble, Trouble};
 use crate::reply::{Reply, ReplyClass, ReplyCode};
 use crate::route::Candidate;
 use crate::session::{EndCause, Phase, RefusalKind, SessionEnd};
+use crate::sts::{Finding, Mode};
 use crate::system_error::{Breakage, NetworkTrouble, TlsTrouble};
 use crate::tally::ConnectionFailure;
 use crate::tls::{Groups, Lack, Proof, Shortfall};
@@ -63,7 +65,7 @@ impl Delivery {
         }
         let server = conn.server().unwrap_or_else(|| server(candidate));
         // Where a policy needs TLS, anybody may have said what is said in plain text: it must not make mail fail for good.
-        let is_believed = conn.is_tls() || !candidate.plan.need.is_enforced();
+        let is_believed = conn.is_tls() || !candidate.plan.need.enforces(Lack::Tls);
         let is_excused = self.note_weakness(cx, &end);
         let used_plain_text = conn.went_on_in_plain_text();
         match end.cause {
@@ -462,9 +464,15 @@ impl Delivery {
         self.release_first();
         self.refusals = Refusals::default();
         self.stage = loop {
-            match self.search.next(&self.next_hop, cx.policies, cx.hosts) {
+            let step = self.search.next(&self.next_hop, cx.policies, cx.hosts);
+            self.tell_of_unnamed();
+            match step {
                 SearchStep::Lookup(request) => {
                     self.outputs.push_back(DeliveryOutput::Lookup(request));
+                    break DeliveryStage::LookingUp;
+                }
+                SearchStep::FindPolicy(domain) => {
+                    self.outputs.push_back(DeliveryOutput::FindPolicy(domain));
                     break DeliveryStage::LookingUp;
                 }
                 SearchStep::Try(candidate) => {
@@ -475,12 +483,34 @@ impl Delivery {
                 // Attempts of an earlier pass do not count for the mail of this one.
                 SearchStep::Exhausted if self.pass.is_continued => return self.begin_again(cx),
                 SearchStep::Exhausted => {
+                    self.forget_policy_record();
                     let failure = self.pass.tried.conclude(&self.next_hop, &self.search);
                     return self.exhaust(PassFailure { failure, course: self.pass.tried.last_course() });
                 }
             }
         };
         self.try_connect(cx);
+    }
+
+    /// Tells of a host that the MTA-STS policy of the domain does not name, if mail goes there all the same.
+    fn tell_of_unnamed(&mut self) {
+        if let Some(host) = self.search.take_unnamed() {
+            let text = format!(
+                "{host} is not among the hosts of the MTA-STS policy of {}; mail goes all the same, as the policy is in testing mode",
+                self.next_hop
+            );
+            let (about, level) = (EventName::Tls, Level::Info);
+            self.outputs.push_back(DeliveryOutput::Event(Event::Note { about, level, text }));
+        }
+    }
+
+    /// Lets the record of an MTA-STS policy be forgotten that may be to blame, so that the next pass sees whether there is a newer one
+    /// (RFC 8461 section 5).
+    fn forget_policy_record(&mut self) {
+        let in_force = self.search.sts().and_then(Finding::in_force);
+        if let Some(known) = in_force.filter(|known| known.policy.mode == Mode::Enforce) {
+            self.outputs.push_back(DeliveryOutput::ForgetPolicyRecord(known.domain.clone()));
+        }
     }
 
     /// Skips a candidate that others have tried in vain since this pass began, and puts off one that is known not to answer. The

@@ -19,6 +19,7 @@ mod observation;
 mod output;
 mod pass_record;
 mod refusals;
+mod route_origin;
 mod scout;
 mod search_notes;
 mod transaction_queue;
@@ -57,6 +58,7 @@ use crate::rng::{Rng, Seed};
 use crate::route::Candidate;
 use crate::sasl::Mechanism;
 use crate::session::Transaction;
+use crate::sts::{Finding, LocalFindTrouble};
 use crate::system_error::{Breakage, NetworkTrouble, SystemError};
 use crate::tally::ConnectionFailure;
 use crate::time::{Duration, Instant};
@@ -240,8 +242,31 @@ impl Delivery {
         let announce = cx.announce;
         match self.search.handle_answer(answer, &self.next_hop, cx.policies, announce, &mut self.rng) {
             Ok(()) => self.advance(cx),
-            Err(DeadEnd::Unresolved(reason)) => self.exhaust(Failure::Unresolved(reason).into()),
-            Err(DeadEnd::Local(error)) => self.postpone(Postponement::Lookup(error)),
+            Err(dead_end) => self.meet_dead_end(dead_end),
+        }
+    }
+
+    /// Processes what was found of the MTA-STS policy of the domain.
+    pub(crate) fn handle_policy(
+        &mut self,
+        cx: &mut DeliveryContext<'_>,
+        found: Result<Finding, LocalFindTrouble>,
+    ) {
+        if !matches!(self.stage, DeliveryStage::LookingUp) {
+            return;
+        }
+        self.notes.note_policy(cx, &found);
+        match self.search.handle_policy(found) {
+            Ok(()) => self.advance(cx),
+            Err(dead_end) => self.meet_dead_end(dead_end),
+        }
+    }
+
+    fn meet_dead_end(&mut self, dead_end: DeadEnd) {
+        match dead_end {
+            DeadEnd::Unresolved(reason) => self.exhaust(Failure::Unresolved(reason).into()),
+            DeadEnd::Local(error) => self.postpone(Postponement::Lookup(error)),
+            DeadEnd::Policy(trouble) => self.postpone(Postponement::Policy(trouble)),
         }
     }
 

@@ -21,6 +21,7 @@ use crate::resolver::{LocalLookupError, LookupRequest};
 use crate::route::Candidate;
 use crate::sasl::Mechanism;
 use crate::session::{EndCause, Recipient};
+use crate::sts::LocalFindTrouble;
 use crate::system_error::{MachineTrouble, SystemError};
 use crate::tally::ConnectionFailure;
 use crate::tls::{Groups, TlsSummary, TlsTerms};
@@ -34,6 +35,9 @@ pub(crate) enum Postponement {
     /// No name server could be asked.
     #[error(transparent)]
     Lookup(LocalLookupError),
+    /// It is not known whether an MTA-STS policy holds.
+    #[error(transparent)]
+    Policy(LocalFindTrouble),
     /// A message could not be sent to its end.
     #[error("{0}")]
     Session(LocalTrouble),
@@ -44,6 +48,10 @@ pub(crate) enum Postponement {
 pub(crate) enum DeliveryOutput {
     /// Answered by [`Delivery::handle_answer`].
     Lookup(LookupRequest),
+    /// Find the MTA-STS policy of this domain. Answered by [`Delivery::handle_policy`].
+    FindPolicy(Domain),
+    /// The MTA-STS policy of this domain may be to blame for a failure. The next pass is to see whether there is a newer one.
+    ForgetPolicyRecord(Domain),
     /// The server did not prove itself by its TLSA records for this port. The next pass is to see whether they have changed.
     ForgetTlsa(Domain, u16),
     /// Connect, from the local address that is given: the slot of this connection is taken.

@@ -14,6 +14,7 @@ use crate::resolver::{Answer, LookupRequest, MxAnswer, Resolved};
 use crate::rng::Rng;
 use crate::route::Candidate;
 use crate::settings::Hosts;
+use crate::sts::{Finding, LocalFindTrouble};
 use crate::time::Instant;
 
 /// A search for all candidates of a next hop.
@@ -32,6 +33,8 @@ pub(crate) struct Scout {
 #[derive(Debug)]
 pub(crate) enum ScoutStep {
     Lookup(LookupRequest),
+    /// The MTA-STS policy of this domain.
+    FindPolicy(Domain),
     /// Nothing: it has found everything.
     Done,
 }
@@ -43,6 +46,7 @@ pub(crate) struct Found {
     pub(crate) candidates: Vec<Candidate>,
     pub(crate) host_troubles: Vec<HostTrouble>,
     pub(crate) dead_end: Option<DeadEndReason>,
+    pub(crate) sts: Option<Finding>,
 }
 
 impl Scout {
@@ -73,6 +77,7 @@ impl Scout {
             self.host_troubles.extend(self.search.take_host_trouble());
             match step {
                 SearchStep::Lookup(request) => return ScoutStep::Lookup(request),
+                SearchStep::FindPolicy(domain) => return ScoutStep::FindPolicy(domain),
                 SearchStep::Try(candidate) => {
                     if self.search.must_wait(&candidate, reachability, now) {
                         self.search.put_off(candidate);
@@ -94,15 +99,25 @@ impl Scout {
         }
         let result = self.search.handle_answer(answer, &self.next_hop, policies, announce, &mut self.rng);
         self.host_troubles.extend(self.search.take_host_trouble());
-        self.dead_end = result.err().map(|dead_end| match dead_end {
-            DeadEnd::Unresolved(reason) => DeadEndReason::Unresolved(reason),
-            DeadEnd::Local(error) => DeadEndReason::Local(error),
-        });
+        self.dead_end = result.err().map(reason);
+    }
+
+    /// Processes what was found of the MTA-STS policy of the domain.
+    pub(crate) fn handle_policy(&mut self, found: Result<Finding, LocalFindTrouble>) {
+        self.dead_end = self.search.handle_policy(found).err().map(reason);
     }
 
     /// Returns what it has found.
     pub(crate) fn into_found(self) -> Found {
-        let Self { mx, candidates, host_troubles, dead_end, .. } = self;
-        Found { mx, candidates, host_troubles, dead_end }
+        let Self { mx, candidates, host_troubles, dead_end, search, .. } = self;
+        Found { mx, candidates, host_troubles, dead_end, sts: search.sts().cloned() }
+    }
+}
+
+fn reason(dead_end: DeadEnd) -> DeadEndReason {
+    match dead_end {
+        DeadEnd::Unresolved(reason) => DeadEndReason::Unresolved(reason),
+        DeadEnd::Local(error) => DeadEndReason::Local(error),
+        DeadEnd::Policy(trouble) => DeadEndReason::Policy(trouble),
     }
 }

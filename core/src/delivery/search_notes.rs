@@ -14,6 +14,7 @@ use crate::one_line::OneLine;
 use crate::resolver::{Answer, MxAnswer, Security};
 use crate::route::Candidate;
 use crate::shown::truncated;
+use crate::sts::{Finding, LocalFindTrouble};
 use crate::wording::ServerName;
 
 /// Most octets that stand at the top of a transcript: a quarter of what is kept of the conversation.
@@ -78,6 +79,21 @@ impl SearchNotes {
             Answer::Alias(Ok(_)) => {}
             // Not asked for.
             Answer::Texts(_) => {}
+        }
+    }
+
+    /// Notes what was found of the MTA-STS policy of the domain.
+    pub(super) fn note_policy(
+        &mut self,
+        cx: &DeliveryContext<'_>,
+        found: &Result<Finding, LocalFindTrouble>,
+    ) {
+        if !is_wanted(cx) {
+            return;
+        }
+        match found {
+            Ok(finding) => self.note(format_args!("{finding}")),
+            Err(trouble) => self.note(format_args!("{trouble}")),
         }
     }
 

@@ -115,7 +115,9 @@ impl TriedCandidates {
         // Without a candidate, the name servers are the reason, unless a policy leaves none.
         let without_candidate = match host {
             Some(HostTrouble::NoUsablePort(..)) => EnhancedStatus::NO_SECURITY,
-            Some(HostTrouble::RouteNotSecure(_) | HostTrouble::NoTlsa(_)) => EnhancedStatus::NO_PROOF,
+            Some(HostTrouble::RouteNotSecure(_) | HostTrouble::NoTlsa(_) | HostTrouble::NotInPolicy(..)) => {
+                EnhancedStatus::NO_PROOF
+            }
             _ => EnhancedStatus::DNS_FAILURE,
         };
         let status = if self.any_wants_more {

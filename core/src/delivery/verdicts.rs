@@ -9,10 +9,10 @@ use super::connection::Connection;
 use super::{Delivery, DeliveryContext, DeliveryOutput};
 use crate::attempt::{Acceptance, Failure, Server};
 use crate::course::Course;
-use crate::event::{Event, EventName, Said};
+use crate::event::{Event, EventName, Level, Said};
 use crate::io::ConnectionId;
 use crate::outbox::MailId;
-use crate::session::{Outcome, Recipient, Refusal, RefusalKind, SessionOutput};
+use crate::session::{Outcome, Recipient, Refusal, RefusalKind, SessionNote, SessionOutput};
 
 /// A mail whose refusal may concern the connection.
 #[derive(Debug)]
@@ -75,6 +75,12 @@ impl Delivery {
                 DeliveryOutput::Event(Event::Received(Said { connection, mail, octets }))
             }
             SessionOutput::Authenticated(mechanism) => return self.take_login(mechanism),
+            // An administrator may want to know, and those who test a policy want nothing else.
+            SessionOutput::Note(note @ SessionNote::FallsShort(_)) => DeliveryOutput::Event(Event::Note {
+                about: EventName::Tls,
+                level: Level::Info,
+                text: format!("{server}: {note}"),
+            }),
             SessionOutput::Note(note) => {
                 DeliveryOutput::Event(Event::debug(EventName::Connection, format!("{server}: {note}")))
             }

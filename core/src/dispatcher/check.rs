@@ -50,7 +50,7 @@ impl OpenRequests {
                     open.recoveries += 1;
                     continue;
                 }
-                Asked::Data { .. } => continue,
+                Asked::Data { .. } | Asked::Policy(_) | Asked::StalePolicies => continue,
                 Asked::Orders | Asked::CarryOut(_) => {
                     open.orders += 1;
                     continue;

@@ -20,13 +20,14 @@ use crate::delay_warning::DelayWarnings;
 use crate::event::{Event, FailureKind, Level, MailFacts};
 use crate::flight::Uncertain;
 use crate::outbox::{
-    Charge, Commit, Committed, DeliveredMail, FailedAttempt, MailId, Refused, Replacement, Reported,
-    StoreError, StoreRequest, Warned,
+    Charge, Commit, Committed, DeliveredMail, FailedAttempt, MailId, PolicyNote, Refused, Replacement,
+    Reported, StoreError, StoreRequest, Warned,
 };
 use crate::queue::QueueState;
 use crate::relay_report::RelayReports;
 use crate::schedule::{NextTry, Outlook, RetryState, RetryTerms};
 use crate::shown::{ShownAddress, shortened_octets};
+use crate::sts::StoredPolicy;
 use crate::tally::Fate;
 use crate::time::{Duration, Instant, UnixTime};
 
@@ -135,6 +136,21 @@ impl PendingCommits {
         self.pending.failed.push(failed);
     }
 
+    /// Records something about a policy.
+    pub(super) fn note_policy(&mut self, note: PolicyNote) {
+        self.pending.policies.push(note);
+    }
+
+    /// Returns the policies that the commit under way is to store.
+    pub(super) fn policies_in_flight(&self) -> Vec<StoredPolicy> {
+        let notes = self.in_flight.iter().flat_map(|commit| &commit.policies);
+        let stored = |note: &PolicyNote| match note {
+            PolicyNote::Fetched(stored) => Some(stored.clone()),
+            PolicyNote::Used(..) => None,
+        };
+        notes.filter_map(stored).collect()
+    }
+
     /// Takes the next commit.
     fn take_pending(&mut self) -> Commit {
         self.pending_octets = 0;
@@ -181,6 +197,7 @@ impl PendingCommits {
         refused.delivered.append(&mut self.pending.delivered);
         refused.failed.append(&mut self.pending.failed);
         refused.replaced.append(&mut self.pending.replaced);
+        refused.policies.append(&mut self.pending.policies);
         self.pending = refused;
         self.retry_at = Some(retry_at);
     }
@@ -279,6 +296,7 @@ impl Books {
             warned,
             reported,
             is_unmarked: _,
+            lacks_policies: _,
         } = answer;
         let not_replaced = BTreeSet::from_iter(not_replaced);
         self.commits.retry_at = None;

@@ -78,7 +78,9 @@ impl Books {
             | Asked::Commit
             | Asked::Recover
             | Asked::Orders
-            | Asked::CarryOut(_) => None,
+            | Asked::CarryOut(_)
+            | Asked::Policy(_)
+            | Asked::StalePolicies => None,
         })
     }
 }

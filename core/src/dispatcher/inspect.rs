@@ -40,6 +40,8 @@ pub struct ConnectionFacts<'a> {
     pub tls: TlsMode,
     /// True if TLSA records say how the server must prove itself.
     pub has_tlsa: bool,
+    /// Whether an MTA-STS policy that is enforced names it.
+    pub is_named_by_policy: bool,
     /// The seed of the session, once TCP has connected. It reveals nothing about the randomness of other sessions.
     pub session_seed: Option<&'a Seed>,
 }
@@ -180,6 +182,7 @@ impl Dispatcher {
             remote: candidate.remote,
             tls: candidate.tls,
             has_tlsa: !candidate.plan.terms.tlsa.is_empty(),
+            is_named_by_policy: candidate.plan.is_by_sts(),
             session_seed,
         })
     }
@@ -213,7 +216,9 @@ impl Dispatcher {
             | Asked::Commit
             | Asked::Recover
             | Asked::Orders
-            | Asked::CarryOut(_) => None,
+            | Asked::CarryOut(_)
+            | Asked::Policy(_)
+            | Asked::StalePolicies => None,
         }
     }
 

@@ -93,6 +93,8 @@ pub enum TimeoutReason {
     MailDue,
     /// A lookup waits for a name server.
     Lookup,
+    /// A policy is to be fetched again, or has waited too long for its turn.
+    Policy,
     /// A delivery waits for a peer.
     Delivery,
     /// A next hop may be tried again after trouble of our own, or because the rate allows it.
@@ -155,6 +157,7 @@ impl Dispatcher {
         let mut deliveries = Deliveries::new(&settings, hosts, rng.fork());
         deliveries.resolver().check_validation(now.monotonic);
         let mut books = Books::new(now, settings, mode, key_basis, rng.fork());
+        deliveries.reconfigure_policies(&books);
         books.recover();
         books.orders.look();
         books.carry_out_orders();
@@ -190,6 +193,7 @@ impl Dispatcher {
             }
             Input::Store(request, result) => self.answered(request, result),
             Input::Signed(request, signatures) => self.signed(request, signatures),
+            Input::Https(id, answer) => deliveries.https_answered(books, id, answer),
             Input::OutboxChanged => {
                 books.scan.note_foreign_write();
                 books.orders.look();
@@ -251,6 +255,7 @@ impl Dispatcher {
         let of_deliveries = [
             (self.deliveries.next_lookup(), TimeoutReason::Lookup),
             (self.deliveries.next_deadline(), TimeoutReason::Delivery),
+            (self.deliveries.next_policy_time(&self.books), TimeoutReason::Policy),
             (self.deliveries.next_pause_end(), TimeoutReason::Pause),
             (self.deliveries.next_recall(&self.books), TimeoutReason::Store),
             (drain, TimeoutReason::Drain),
@@ -355,6 +360,9 @@ impl Dispatcher {
                 books.store.requests.succeeded();
                 let flights = deliveries.flights();
                 flights.recorded();
+                if !answer.lacks_policies {
+                    deliveries.policies_stored(&books.commits.policies_in_flight());
+                }
                 books.committed(answer);
                 deliveries.resume(books);
             }
@@ -370,6 +378,12 @@ impl Dispatcher {
             (Asked::CarryOut(step), Ok(StoreReply::CarriedOut(answer))) => {
                 books.store.requests.succeeded();
                 books.order_carried_out(step, answer);
+            }
+            (Asked::Policy(domain), Ok(StoreReply::Policy(stored))) => {
+                deliveries.policy_read(books, domain, Ok(stored));
+            }
+            (Asked::StalePolicies, Ok(StoreReply::StalePolicies(stale))) => {
+                deliveries.stale_policies_read(books, stale);
             }
             (_, Ok(_)) => self.store_failed(asked, wrong_kind()),
             (_, Err(error)) => self.store_failed(asked, error),
@@ -404,6 +418,9 @@ impl Dispatcher {
             }
             Asked::Recover => books.recovery_failed(&error),
             Asked::Orders | Asked::CarryOut(_) => books.order_failed(&error),
+            Asked::Policy(domain) => deliveries.policy_read(books, &domain, Err(error)),
+            // They are asked for again and again.
+            Asked::StalePolicies => deliveries.stale_policies_read(books, Vec::new()),
         }
         let is_one_shot = !books.run.is_daemon();
         if is_one_shot && failures >= ONE_SHOT_STORE_FAILURES && !books.is_draining() {

@@ -4,6 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::deliveries::{Claim, RecallReason};
+use crate::address::Domain;
 use crate::io::ConnectionId;
 use crate::order::OrderStep;
 use crate::outbox::{Claimed, Cursor, MailId, RequestId, StoreError, StoreTrouble};
@@ -34,6 +35,10 @@ pub(super) enum Asked {
     Orders,
     /// A step of an order.
     CarryOut(OrderStep),
+    /// The policy of a domain.
+    Policy(Domain),
+    /// The policies that are to be fetched again.
+    StalePolicies,
 }
 
 /// The requests that are not answered yet.
@@ -84,7 +89,9 @@ impl Requests {
             | Asked::Commit
             | Asked::Recover
             | Asked::Orders
-            | Asked::CarryOut(_) => false,
+            | Asked::CarryOut(_)
+            | Asked::Policy(_)
+            | Asked::StalePolicies => false,
         })
     }
 

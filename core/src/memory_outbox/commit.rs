@@ -62,6 +62,7 @@ impl MemoryOutbox {
     pub(super) fn commit(&mut self, commit: Commit) -> StoreReply {
         let mut outcomes = Outcomes::default();
         commit.flights.iter().for_each(|mark| self.flights.note(mark));
+        self.note_policies(commit.policies);
         let mut ids: Vec<MailId> = commit.delivered.iter().map(|mail| mail.id).collect();
         ids.extend(commit.failed.iter().map(|attempt| attempt.id));
         ids.extend(commit.replaced.iter().flat_map(|replacement| &replacement.originals));
@@ -99,6 +100,7 @@ impl MemoryOutbox {
             warned,
             reported,
             is_unmarked: false,
+            lacks_policies: false,
         })
     }
 

@@ -32,16 +32,18 @@ use bytes::Bytes;
 
 pub use self::flight_book::FlightBook;
 pub use self::order_book::{GivenOrder, OrderBook};
+use crate::address::Domain;
 use crate::dsn::DsnWishes;
 use crate::failure_pattern::LastFailure;
 use crate::flight::{FoundFlight, Uncertain};
 use crate::hold::{Hold, HoldId};
 use crate::order::{CarriedOut, OrderId, OrderStep};
 use crate::outbox::{
-    CLAIM_BUDGET_OCTETS, FAILED_BUDGET_OCTETS, FailState, FaillogRow, MailId, Row, StoreError, StoreReply,
-    StoreRequest, StoreTrouble, is_null_path,
+    CLAIM_BUDGET_OCTETS, FAILED_BUDGET_OCTETS, FailState, FaillogRow, MailId, PolicyNote, Row, StoreError,
+    StoreReply, StoreRequest, StoreTrouble, is_null_path,
 };
 use crate::shown::shortened_octets;
+use crate::sts::{StalePolicy, StoredPolicy};
 use crate::time::UnixTime;
 
 /// A row of the outbox with its faillog.
@@ -175,6 +177,7 @@ pub struct MemoryOutbox {
     taken: BTreeMap<MailId, Mail>,
     orders: OrderBook,
     flights: FlightBook,
+    policies: BTreeMap<Domain, StoredPolicy>,
     budget_octets: Option<usize>,
 }
 
@@ -210,7 +213,49 @@ impl MemoryOutbox {
                 StoreReply::Orders(self.orders.read(&known, |id| self.mails.contains_key(id)))
             }
             StoreRequest::CarryOut(step) => StoreReply::CarriedOut(self.carry_out(&step)),
+            StoreRequest::ReadPolicy(domain) => StoreReply::Policy(self.policies.get(&domain).cloned()),
+            StoreRequest::ReadStalePolicies { now, limit } => {
+                StoreReply::StalePolicies(self.stale_policies(now, limit))
+            }
         })
+    }
+
+    /// Keeps an MTA-STS policy instead of any other of its domain.
+    pub fn put_policy(&mut self, policy: StoredPolicy) {
+        self.policies.insert(policy.domain.clone(), policy);
+    }
+
+    /// Forgets the MTA-STS policy of a domain. Returns it.
+    pub fn remove_policy(&mut self, domain: &Domain) -> Option<StoredPolicy> {
+        self.policies.remove(domain)
+    }
+
+    /// Returns the MTA-STS policies that are kept.
+    pub fn policies(&self) -> impl Iterator<Item = &StoredPolicy> {
+        self.policies.values()
+    }
+
+    fn stale_policies(&self, now: UnixTime, limit: u32) -> Vec<StalePolicy> {
+        let mut stale: Vec<&StoredPolicy> =
+            self.policies.values().filter(|stored| stored.is_stale(now)).collect();
+        stale.sort_by_key(|stored| stored.fetched);
+        stale.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        let told =
+            |stored: &StoredPolicy| StalePolicy { domain: stored.domain.clone(), max_age: stored.max_age() };
+        stale.into_iter().map(told).collect()
+    }
+
+    fn note_policies(&mut self, notes: Vec<PolicyNote>) {
+        for note in notes {
+            match note {
+                PolicyNote::Fetched(stored) => self.put_policy(stored),
+                PolicyNote::Used(domain, at) => {
+                    if let Some(stored) = self.policies.get_mut(&domain) {
+                        stored.used = stored.used.max(at);
+                    }
+                }
+            }
+        }
     }
 
     /// Carries out an [`Output::Release`](crate::io::Output::Release). Mail that is not held stays as it is.
@@ -276,6 +321,8 @@ impl MemoryOutbox {
             StoreRequest::Scan { .. }
             | StoreRequest::ReadData { .. }
             | StoreRequest::ReadOrders { .. }
+            | StoreRequest::ReadPolicy(_)
+            | StoreRequest::ReadStalePolicies { .. }
             | StoreRequest::Recover { .. } => {}
         }
     }

@@ -94,6 +94,7 @@ fn commit(outbox: &mut MemoryOutbox, commit: Commit) -> Recorded {
         warned: _,
         reported: _,
         is_unmarked: _,
+        lacks_policies: _,
     })) = answer
     else {
         panic!("{answer:?}")

@@ -231,6 +231,13 @@ impl Resolver {
         }
     }
 
+    /// Forgets the TXT records of the name that these labels make in front of a domain, so that changed ones are seen at once.
+    pub fn forget_texts(&mut self, labels: &str, domain: &Domain) {
+        if let Some(question) = Question::below(labels, domain, QuestionType::Txt) {
+            self.cache.forget(&question);
+        }
+    }
+
     /// Asks each server that is believed whether it validates. One that answers and does not is told of by a
     /// [`ResolverOutput::Warning`].
     pub fn check_validation(&mut self, now: Instant) {

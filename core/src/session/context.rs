@@ -10,7 +10,7 @@ use super::conduct::Conduct;
 use super::extensions::Extensions;
 use super::history::History;
 use super::output_queue::OutputQueue;
-use super::types::{SessionConfig, SessionOutput, Transaction};
+use super::types::{SessionConfig, SessionNote, SessionOutput, Transaction};
 use crate::command::Command;
 use crate::reply::Reply;
 use crate::rng::Rng;
@@ -60,12 +60,20 @@ impl SessionContext {
         self.peer.is_some()
     }
 
-    /// Returns how a conversation in plain text falls short of what is needed.
+    /// Returns how a conversation in plain text falls short of what is enforced.
     pub(super) fn lacks_tls(&self) -> Option<Shortfall> {
-        if self.is_tls() || !self.config.need.is_enforced() {
-            return None;
+        self.plain_text_shortfall().filter(|shortfall| self.config.need.enforces(shortfall.lack))
+    }
+
+    /// Tells how a conversation in plain text falls short of what is only judged.
+    pub(super) fn tell_plain_text(&mut self) {
+        if let Some(shortfall) = self.plain_text_shortfall() {
+            self.output(SessionOutput::Note(SessionNote::FallsShort(shortfall)));
         }
-        self.config.need.judge_plain_text().err()
+    }
+
+    fn plain_text_shortfall(&self) -> Option<Shortfall> {
+        if self.is_tls() { None } else { self.config.need.judge_plain_text().err() }
     }
 
     /// Queues a command line.

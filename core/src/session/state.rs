@@ -121,10 +121,11 @@ impl State {
         cx.peer = Some((proved, tls.verification));
         cx.history.end_tls();
         cx.history.remark(tls.summary(proved));
-        if let Err(shortfall) = verdict
-            && cx.config.need.is_enforced()
-        {
-            return Self::ExpectTls.close(shortfall.into(), cx);
+        if let Err(shortfall) = verdict {
+            if cx.config.need.enforces(shortfall.lack) {
+                return Self::ExpectTls.close(shortfall.into(), cx);
+            }
+            cx.output(SessionOutput::Note(SessionNote::FallsShort(shortfall)));
         }
         match cx.config.tls {
             TlsMode::Implicit => Self::ExpectGreeting,
@@ -318,6 +319,7 @@ impl State {
         if let Some(shortfall) = cx.lacks_tls() {
             return self.leave(shortfall.into(), cx);
         }
+        cx.tell_plain_text();
         let count = if cx.is_tls() { cx.rng.below(u64::from(cx.config.padding_limit) + 1) } else { 0 };
         Self::pad(count, cx)
     }

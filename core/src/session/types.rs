@@ -15,7 +15,7 @@ use crate::one_line::OneLine;
 use crate::outbox::MailId;
 use crate::reply::Reply;
 use crate::sasl::Mechanism;
-use crate::tls::Need;
+use crate::tls::{Need, Shortfall};
 
 /// The configuration of one conversation.
 #[derive(Clone, Debug)]
@@ -176,6 +176,8 @@ pub enum SessionNote {
     PaddingRefused(Reply),
     /// The server refused an authentication mechanism that it offers. The next one is tried.
     MechanismRefused(Reply),
+    /// The connection falls short of what is only judged.
+    FallsShort(Shortfall),
 }
 
 impl fmt::Display for SessionNote {
@@ -187,6 +189,9 @@ impl fmt::Display for SessionNote {
             }
             Self::MechanismRefused(reply) => {
                 write!(f, "an offered mechanism is refused, trying another: {}", OneLine(reply.text()))
+            }
+            Self::FallsShort(shortfall) => {
+                write!(f, "{shortfall}; mail goes all the same, as this is not enforced")
             }
         }
     }

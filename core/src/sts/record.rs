@@ -6,6 +6,9 @@ use core::str;
 
 use thiserror::Error;
 
+/// What stands before a domain in the name of its record.
+pub const RECORD_LABEL: &str = "_mta-sts";
+
 /// Longest id in octets (RFC 8461 section 3.1).
 const ID_LIMIT_OCTETS: usize = 32;
 

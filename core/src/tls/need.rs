@@ -21,10 +21,21 @@ pub struct Requirement {
     pub least: TlsVersion,
     /// What must prove who the server is; `None` if anybody may be.
     pub proof: Option<Proof>,
-    /// False if the requirement is only judged, and mail goes in any case: the testing mode of MTA-STS.
-    pub is_enforced: bool,
+    /// What of it is enforced.
+    pub enforced: Enforced,
     /// Where it comes from.
     pub basis: Basis,
+}
+
+/// What of a requirement is enforced. The rest is only judged, and mail goes in any case: the testing mode of MTA-STS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Enforced {
+    /// All of it.
+    Whole,
+    /// That there is TLS of the version, which something else needs as well. The proof is not.
+    Encryption(Basis),
+    /// Nothing.
+    Nothing,
 }
 
 /// What can prove who a server is.
@@ -96,15 +107,16 @@ pub enum Lack {
 impl Need {
     /// Returns whether mail may go over a TLS session, and what that proves of the server. This decides it alone.
     pub fn judge(&self, tls: &Tls) -> Result<Proved, Shortfall> {
-        let Self::Required(Requirement { least, proof, basis, .. }) = *self else { return Ok(tls.proves()) };
-        let short = |lack| Err(Shortfall { lack, basis });
+        let Self::Required(requirement) = *self else { return Ok(tls.proves()) };
+        let Requirement { least, proof, enforced, basis } = requirement;
+        let short = |lack| Err(requirement.shortfall(lack));
         if tls.version < least {
             return short(Lack::Version(tls.version));
         }
         let Some(proof) = proof else { return Ok(tls.proves()) };
         match tls.prove(proof) {
             Err(trouble) => short(Lack::Proof(proof, trouble)),
-            Ok(Proved::Verified) if basis == Basis::Sts => Ok(Proved::MtaSts),
+            Ok(Proved::Verified) if basis == Basis::Sts && enforced == Enforced::Whole => Ok(Proved::MtaSts),
             Ok(Proved::DaneTa | Proved::DaneEe) if basis == Basis::DaneInsecureMx => {
                 Ok(Proved::DaneInsecureMx)
             }
@@ -116,13 +128,24 @@ impl Need {
     pub fn judge_plain_text(&self) -> Result<(), Shortfall> {
         match *self {
             Self::Never | Self::Optional => Ok(()),
-            Self::Required(Requirement { basis, .. }) => Err(Shortfall { lack: Lack::Tls, basis }),
+            Self::Required(requirement) => Err(requirement.shortfall(Lack::Tls)),
         }
     }
 
-    /// Returns whether a shortfall means that no mail goes.
-    pub const fn is_enforced(&self) -> bool {
-        matches!(self, Self::Required(Requirement { is_enforced: true, .. }))
+    /// Returns whether this lack means that no mail goes.
+    pub const fn enforces(&self, lack: Lack) -> bool {
+        match (self, lack) {
+            (Self::Required(Requirement { enforced: Enforced::Whole, .. }), _) => true,
+            (Self::Required(Requirement { enforced: Enforced::Encryption(_), .. }), lack) => {
+                !matches!(lack, Lack::Proof(..))
+            }
+            (
+                Self::Required(Requirement { enforced: Enforced::Nothing, .. })
+                | Self::Never
+                | Self::Optional,
+                _,
+            ) => false,
+        }
     }
 
     /// Returns the proof that a session is judged by.
@@ -131,6 +154,17 @@ impl Need {
             Self::Required(requirement) => requirement.proof,
             Self::Never | Self::Optional => None,
         }
+    }
+}
+
+impl Requirement {
+    /// Returns that a connection lacks this, and where the need of it comes from.
+    const fn shortfall(&self, lack: Lack) -> Shortfall {
+        let basis = match (self.enforced, lack) {
+            (Enforced::Encryption(basis), Lack::Tls | Lack::Version(_)) => basis,
+            (Enforced::Encryption(_) | Enforced::Whole | Enforced::Nothing, _) => self.basis,
+        };
+        Shortfall { lack, basis }
     }
 }
 

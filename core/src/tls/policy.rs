@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 
-use super::need::{Basis, Need, Proof, Requirement};
+use super::need::{Basis, Enforced, Need, Proof, Requirement};
 use super::terms::{Identity, NamePattern, Pin, Roots, TlsTerms};
 use super::tlsa::Tlsa;
 use super::{Groups, TlsVersion};
@@ -59,6 +59,15 @@ pub enum Level {
     },
     /// TLSA records that vouch for the server. Without them no mail goes.
     DaneOnly,
+    /// What the MTA-STS policy of the domain says, where one is in force; where none is, this.
+    Sts(Fallback),
+    /// What TLSA records say where there are some; else what the MTA-STS policy of the domain says, where one is in force.
+    Auto {
+        /// What is needed where neither says anything.
+        otherwise: Fallback,
+        /// What TLSA records are worth where the MX records of the domain are not secure.
+        insecure_mx: InsecureMx,
+    },
 }
 
 /// What is needed where nothing says more.
@@ -105,16 +114,22 @@ impl Default for TlsPolicy {
 }
 
 impl TlsPolicy {
-    /// Returns what the policy comes to at a host of a next hop of which no TLSA records are known.
+    /// Returns what the policy comes to at a host of a next hop of which neither TLSA records nor an MTA-STS policy are known.
     pub fn plan(&self, next_hop: &NextHop, host: &Host) -> TlsPlan {
         let required = |proof| {
             let (least, basis) = (self.least, Basis::Config);
-            Need::Required(Requirement { least, proof, is_enforced: true, basis })
+            Need::Required(Requirement { least, proof, enforced: Enforced::Whole, basis })
         };
         let need = match &self.level {
             Level::None => Need::Never,
-            Level::May | Level::Dane { otherwise: Fallback::May, .. } => Need::Optional,
-            Level::Encrypt | Level::Dane { otherwise: Fallback::Encrypt, .. } => required(None),
+            Level::May => Need::Optional,
+            Level::Encrypt => required(None),
+            Level::Dane { otherwise, .. } | Level::Sts(otherwise) | Level::Auto { otherwise, .. } => {
+                match otherwise {
+                    Fallback::May => Need::Optional,
+                    Fallback::Encrypt => required(None),
+                }
+            }
             Level::Verify(_) => required(Some(Proof::WebPki)),
             Level::Pin(_) => required(Some(Proof::Pin)),
             Level::DaneOnly => required(Some(Proof::Dane)),
@@ -136,7 +151,13 @@ impl TlsPolicy {
                 terms.roots = if is_relay { Roots::Relay } else { Roots::Public };
             }
             Level::Pin(pins) => terms.pins = Arc::clone(pins),
-            Level::None | Level::May | Level::Encrypt | Level::Dane { .. } | Level::DaneOnly => {}
+            Level::None
+            | Level::May
+            | Level::Encrypt
+            | Level::Dane { .. }
+            | Level::DaneOnly
+            | Level::Sts(_)
+            | Level::Auto { .. } => {}
         }
         if need != Need::Optional {
             terms.least = self.least;
@@ -165,7 +186,7 @@ impl TlsPlan {
         basis: Basis,
     ) -> Self {
         let proof = (!tlsa.is_empty()).then_some(Proof::Dane);
-        let need = Need::Required(Requirement { least, proof, is_enforced: true, basis });
+        let need = Need::Required(Requirement { least, proof, enforced: Enforced::Whole, basis });
         let terms = TlsTerms {
             server: Host::Name(base),
             least,
@@ -175,6 +196,66 @@ impl TlsPlan {
             ..TlsTerms::clone(&self.terms)
         };
         Self { need, terms: Arc::new(terms) }
+    }
+}
+
+impl TlsPlan {
+    /// Returns the plan for a host that the MTA-STS policy of the domain names, where this version is the earliest that is enough. A policy
+    /// that is not enforced is only judged, and what is needed in any case stays so.
+    pub fn by_sts(&self, least: TlsVersion, host: Domain, is_enforced: bool) -> Self {
+        let enforced = match self.need {
+            _ if is_enforced => Enforced::Whole,
+            Need::Required(Requirement { basis, .. }) => Enforced::Encryption(basis),
+            Need::Never | Need::Optional => Enforced::Nothing,
+        };
+        let proof = Some(Proof::WebPki);
+        let need = Need::Required(Requirement { least, proof, enforced, basis: Basis::Sts });
+        let terms = TlsTerms {
+            // RFC 8461 section 7.1.
+            server: Host::Name(host.clone()),
+            names: [NamePattern::Exactly(host)].into(),
+            least: if enforced == Enforced::Nothing { self.terms.least } else { least },
+            roots: Roots::Public,
+            needs_proof: is_enforced,
+            ..TlsTerms::clone(&self.terms)
+        };
+        Self { need, terms: Arc::new(terms) }
+    }
+}
+
+impl TlsPlan {
+    /// Returns whether an MTA-STS policy that is enforced is the reason for what is needed.
+    pub fn is_by_sts(&self) -> bool {
+        let of_policy = |requirement: Requirement| {
+            requirement.basis == Basis::Sts && requirement.enforced == Enforced::Whole
+        };
+        matches!(self.need, Need::Required(requirement) if of_policy(requirement))
+    }
+}
+
+impl Level {
+    /// Returns what TLSA records are worth where the MX records of a domain are not secure; `None` if they are not asked for, and
+    /// `Some(None)` if no mail goes there.
+    pub fn dane(&self) -> Option<Option<InsecureMx>> {
+        match self {
+            Self::Dane { insecure_mx, .. } | Self::Auto { insecure_mx, .. } => Some(Some(*insecure_mx)),
+            Self::DaneOnly => Some(None),
+            Self::None | Self::May | Self::Encrypt | Self::Verify(_) | Self::Pin(_) | Self::Sts(_) => None,
+        }
+    }
+
+    /// Returns whether the MTA-STS policy of a domain counts.
+    pub fn wants_sts(&self) -> bool {
+        match self {
+            Self::Sts(_) | Self::Auto { .. } => true,
+            Self::None
+            | Self::May
+            | Self::Encrypt
+            | Self::Verify(_)
+            | Self::Pin(_)
+            | Self::Dane { .. }
+            | Self::DaneOnly => false,
+        }
     }
 }
 

@@ -29,6 +29,7 @@ pub use self::outbox::{Ages, Outbox, Reply, Submitted};
 use self::recording::Recording;
 use crate::config::Config;
 use crate::dkim::{KeyRing, Signers};
+use crate::https::Fetchers;
 use crate::logging::{Log, event};
 use crate::overview::Overview;
 use crate::reception::Receptionist;
@@ -74,7 +75,7 @@ pub struct EventLoop<O> {
     outbox: O,
     signals: Signals,
     sources: Sources,
-    signers: Signers,
+    workers: Workers,
     woken: Woken,
     deadlines: Deadlines,
     recording: Recording,
@@ -85,6 +86,13 @@ pub struct EventLoop<O> {
     answers: VecDeque<(Answer, Now)>,
     /// When the program was asked to stop.
     stop_asked_at: Option<std::time::Instant>,
+}
+
+/// The threads that do for the dispatcher what takes long.
+#[derive(Debug)]
+struct Workers {
+    signers: Signers,
+    fetchers: Fetchers,
 }
 
 /// Which deadlines may be judged.
@@ -170,7 +178,10 @@ impl<O: Outbox> EventLoop<O> {
     ) -> io::Result<Self> {
         outbox.register(kernel.registry(), OUTBOX)?;
         kernel.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
-        let signers = Signers::new(kernel.waker());
+        let workers = Workers {
+            signers: Signers::new(kernel.waker()),
+            fetchers: Fetchers::new(kernel.waker(), tls.web()),
+        };
         let sockets = Sockets::new(kernel.registry().try_clone()?, tls, FIRST_SOCKET);
         Ok(Self {
             kernel,
@@ -178,7 +189,7 @@ impl<O: Outbox> EventLoop<O> {
             outbox,
             signals,
             sources: Sources { log, system, reloader: None },
-            signers,
+            workers,
             // Whatever came before the registration caused no event.
             woken: Woken {
                 store: true,
@@ -197,7 +208,7 @@ impl<O: Outbox> EventLoop<O> {
 
     /// Signs with these keys from now on.
     pub fn sign_with(&mut self, keys: KeyRing) {
-        self.signers.turn_to(keys);
+        self.workers.signers.turn_to(keys);
     }
 
     /// Shows everything that happens to `recorder` from now on, if it is given.
@@ -268,6 +279,7 @@ impl<O: Outbox> EventLoop<O> {
             Self::take_configuration,
             Self::take_outbox,
             Self::take_signatures,
+            Self::take_web,
             Self::take_sockets,
             Self::take_timeout,
             Self::take_clients,
@@ -399,15 +411,20 @@ impl<O: Outbox> EventLoop<O> {
         self.sources.log.configure(config.verbosity, config.logformat);
         self.sources.system.reconfigure(&config, tls.is_some());
         if let Some(tls) = tls {
-            self.sockets.replace_tls(tls);
+            self.replace_tls(tls);
         }
         if let Some(served) = &mut self.served {
             served.limit_submissions(config.submit_size_octets);
             served.overview.name_destinations(&config.metrics_destinations);
         }
         // Before anything is to be signed with them.
-        self.signers.turn_to(config.keys);
+        self.workers.signers.turn_to(config.keys);
         self.input(dispatcher, Input::Settings(Box::new(config.settings)))
+    }
+
+    fn replace_tls(&mut self, tls: TlsContext) {
+        self.workers.fetchers.replace_trust(tls.web());
+        self.sockets.replace_tls(tls);
     }
 
     fn look_at_system(&mut self, dispatcher: &mut Dispatcher) -> Flow {
@@ -417,7 +434,7 @@ impl<O: Outbox> EventLoop<O> {
 
     fn take_system_news(&mut self, dispatcher: &mut Dispatcher, news: SystemNews) -> Flow {
         if let Some(tls) = news.tls {
-            self.sockets.replace_tls(tls);
+            self.replace_tls(tls);
         }
         let inputs = [news.hosts.map(Input::Hosts), news.resolver.map(Input::Resolver)];
         for input in inputs.into_iter().flatten() {
@@ -456,8 +473,17 @@ impl<O: Outbox> EventLoop<O> {
     }
 
     fn take_signatures(&mut self, dispatcher: &mut Dispatcher) -> Flow {
-        while let Some((request, signatures)) = self.signers.poll() {
+        while let Some((request, signatures)) = self.workers.signers.poll() {
             if self.input(dispatcher, Input::Signed(request, signatures)) == Flow::Drained {
+                return Flow::Drained;
+            }
+        }
+        Flow::GoOn
+    }
+
+    fn take_web(&mut self, dispatcher: &mut Dispatcher) -> Flow {
+        while let Some((id, answer)) = self.workers.fetchers.poll() {
+            if self.input(dispatcher, Input::Https(id, answer)) == Flow::Drained {
                 return Flow::Drained;
             }
         }
@@ -546,7 +572,8 @@ impl<O: Outbox> EventLoop<O> {
                     self.overview().for_each(|overview| overview.note_event(&event));
                     event::tell(&event);
                 }
-                Output::Sign(request, digests) => self.signers.sign(request, digests),
+                Output::Sign(request, digests) => self.workers.signers.sign(request, digests),
+                Output::Https(id, request) => self.workers.fetchers.fetch(id, request),
                 Output::Answer(id, answer) => self.answered(id, answer),
                 Output::Drained => flow = Flow::Drained,
             }

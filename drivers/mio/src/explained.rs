@@ -15,8 +15,9 @@ use cmail_delivery::policy::{Decision, RateLimit};
 use cmail_delivery::probe::{Probe, ProbeEnvelope, ProbeEvent, ProbeStep, ProbeVerdict};
 use cmail_delivery::reply::Reply;
 use cmail_delivery::route::Candidate;
+use cmail_delivery::sts::Finding;
 use cmail_delivery::time::{Instant, Now, UnixMillis};
-use cmail_delivery::tls::{Basis, Need, Proof, Requirement};
+use cmail_delivery::tls::{Basis, Enforced, NamePattern, Need, Proof, Requirement};
 use serde::Serialize;
 
 use crate::config;
@@ -147,6 +148,7 @@ struct Fields {
     ratelimit_until_ms: Option<i64>,
     decided: Vec<DecisionFields>,
     mx: Vec<MxFields>,
+    mta_sts: Option<StsFields>,
     host_problems: Vec<String>,
     problem: Option<String>,
 }
@@ -156,6 +158,41 @@ struct Fields {
 struct MxFields {
     preference: u16,
     host: String,
+}
+
+/// The MTA-STS policy of a domain.
+#[derive(Debug, Default, Serialize)]
+struct StsFields {
+    mode: Option<String>,
+    id: Option<String>,
+    hosts: Vec<String>,
+    fetched_ms: Option<i64>,
+    until_ms: Option<i64>,
+    problem: Option<String>,
+}
+
+impl StsFields {
+    fn of(Finding { policy, trouble }: &Finding) -> Self {
+        let problem = trouble.as_ref().map(ToString::to_string);
+        let Some(known) = policy else { return Self { problem, ..Self::default() } };
+        Self {
+            mode: Some(known.policy.mode.to_string()),
+            id: Some(known.id.to_string()),
+            // As a policy has them.
+            hosts: known
+                .policy
+                .hosts
+                .iter()
+                .map(|host| match host {
+                    NamePattern::Exactly(name) => name.to_string(),
+                    NamePattern::Below(above) => format!("*.{above}"),
+                })
+                .collect(),
+            fetched_ms: Some(UnixMillis::from(known.fetched).0),
+            until_ms: Some(UnixMillis::from(known.expires).0),
+            problem,
+        }
+    }
 }
 
 /// A line that holds mail, and how much.
@@ -348,6 +385,7 @@ impl Fields {
             mx: mx
                 .map(|(preference, host)| MxFields { preference: *preference, host: host.to_string() })
                 .collect(),
+            mta_sts: route.as_ref().and_then(|route| route.sts.as_ref()).map(StsFields::of),
             host_problems: host_problems.map(ToString::to_string).collect(),
             problem: problem.map(ToString::to_string),
             ..Self::default()
@@ -395,8 +433,11 @@ impl CandidateFields {
 /// Returns what is needed of TLS, and by whom, by the words of the records.
 const fn needs(need: Need) -> (Option<&'static str>, Option<&'static str>) {
     match need {
-        Need::Optional => (None, None),
+        Need::Optional | Need::Required(Requirement { enforced: Enforced::Nothing, .. }) => (None, None),
         Need::Never => (Some("no_tls"), Some("tls_policy")),
+        Need::Required(Requirement { enforced: Enforced::Encryption(basis), .. }) => {
+            (Some("encryption"), Some(needed_by(basis)))
+        }
         Need::Required(Requirement { proof, basis, .. }) => {
             let needs = match proof {
                 None => "encryption",
@@ -404,15 +445,18 @@ const fn needs(need: Need) -> (Option<&'static str>, Option<&'static str>) {
                 Some(Proof::Pin) => "pinned",
                 Some(Proof::Dane) => "dane",
             };
-            let by = match basis {
-                Basis::Config => "tls_policy",
-                Basis::Dane => "dane",
-                Basis::DaneInsecureMx => "dane_insecure_mx",
-                Basis::Sts => "mta_sts",
-                Basis::RequireTls => "requiretls",
-            };
-            (Some(needs), Some(by))
+            (Some(needs), Some(needed_by(basis)))
         }
+    }
+}
+
+const fn needed_by(basis: Basis) -> &'static str {
+    match basis {
+        Basis::Config => "tls_policy",
+        Basis::Dane => "dane",
+        Basis::DaneInsecureMx => "dane_insecure_mx",
+        Basis::Sts => "mta_sts",
+        Basis::RequireTls => "requiretls",
     }
 }
 
@@ -497,6 +541,7 @@ fn wait(activity: &Activity, calendar: Calendar) -> Wait {
             Wait::of("pause", format!("is left alone for a while: {why}")).until(calendar.millis(*until))
         }
         Activity::ForDns => Wait::of("dns", "waits for name servers"),
+        Activity::ForPolicy => Wait::of("policy", "waits for the MTA-STS policy of its domain"),
         Activity::ForConnection(places) => {
             Wait::of("connection", format!("waits for a connection: {} are open", of(*places)))
         }

@@ -17,6 +17,7 @@ pub mod engine;
 pub mod event_loop;
 mod explained;
 pub mod hosts;
+mod https;
 mod json_record;
 mod lock_wait;
 pub mod logging;

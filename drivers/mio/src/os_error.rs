@@ -16,15 +16,19 @@ pub fn os_text(error: &io::Error) -> String {
 
 /// Tells whether an error is the peer's or this machine's. If this machine lacks resources, no mail has failed.
 pub fn classify(error: &io::Error) -> ConnectError {
-    let lack = match error.raw_os_error().map(Errno::from_raw) {
+    match machine_trouble(error) {
+        Some(lack) => ConnectError::local(lack, os_text(error)),
+        None => ConnectError::remote(network_trouble(error), os_text(error)),
+    }
+}
+
+/// Returns what this machine lacks, if that is the reason of an error.
+pub fn machine_trouble(error: &io::Error) -> Option<MachineTrouble> {
+    match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EMFILE | Errno::ENFILE) => Some(MachineTrouble::Descriptors),
         Some(Errno::ENOBUFS | Errno::ENOMEM) => Some(MachineTrouble::Memory),
         Some(Errno::EADDRNOTAVAIL | Errno::EADDRINUSE | Errno::EAGAIN) => Some(MachineTrouble::Ports),
         Some(_) | None => None,
-    };
-    match lack {
-        Some(lack) => ConnectError::local(lack, os_text(error)),
-        None => ConnectError::remote(network_trouble(error), os_text(error)),
     }
 }
 

@@ -11,6 +11,7 @@ mod identity;
 mod judge;
 mod possession;
 mod session;
+mod web;
 
 use std::io;
 use std::net::IpAddr;
@@ -36,6 +37,7 @@ pub use self::identity::IdentityError;
 use self::judge::{Judge, Trusted, server_name};
 use self::possession::Possession;
 pub use self::session::{TlsRead, TlsSession};
+pub(crate) use self::web::WebTrust;
 use crate::logging::event;
 
 /// Encrypted octets that a session holds for a socket that does not take them yet.
@@ -86,8 +88,10 @@ pub enum TrustError {
 pub struct TlsFiles {
     /// The file of trusted authorities; `None` for those of the system.
     pub trust_file: Option<PathBuf>,
-    /// Whether hosts of domains are verified, for which the system's authorities are trusted besides.
+    /// Whether hosts of domains are verified, and policies are fetched, for which the system's authorities are trusted besides.
     pub verifies_hosts: bool,
+    /// Whether policies are fetched.
+    pub goes_by_sts: bool,
     /// Who this client says that it is.
     pub identities: Vec<Arc<Identity>>,
 }
@@ -99,7 +103,8 @@ impl TlsFiles {
         files.identities.extend(settings.policy.tls.client.identity().cloned());
         for choice in settings.destinations.iter().flat_map(|line| &line.choices) {
             let Choice::Tls(policy) = choice else { continue };
-            files.verifies_hosts |= matches!(policy.level, Level::Verify(_));
+            files.goes_by_sts |= policy.level.wants_sts();
+            files.verifies_hosts |= files.goes_by_sts || matches!(policy.level, Level::Verify(_));
             files.identities.extend(policy.client.identity().cloned());
         }
         files
@@ -119,6 +124,8 @@ pub struct TlsContext {
     judge: Judge,
     /// `None` if those of the context before it stay.
     identities: Option<Arc<Identities>>,
+    /// Who is trusted on the web; `None` if nobody is asked there.
+    web: Option<Arc<WebTrust>>,
 }
 
 impl TlsContext {
@@ -127,26 +134,44 @@ impl TlsContext {
         let mut context = Self::load_trust(files.trust_file.as_deref(), files.verifies_hosts)?;
         let identities = identity::load(&files.identities, &context.provider)?;
         context.identities = Some(Arc::new(identities));
+        if files.goes_by_sts && !context.web.as_ref().is_some_and(|web| web.trusts_anybody()) {
+            warn!(event = event::TLS; "MTA-STS has no effect: this system has no trusted certificates; install them, or set tls_trustfile");
+        }
         Ok(context)
     }
 
     /// Loads the trust anchors of a PEM file, or without one those of the system. With `verifies_hosts` those of the system are trusted
     /// besides where the host of a domain is judged.
     pub fn load_trust(trust_file: Option<&Path>, verifies_hosts: bool) -> Result<Self, TrustError> {
-        let (roots, own) = match trust_file {
-            Some(path) => roots_of_file(path)?,
-            None => (roots_of_system(), Vec::new()),
+        let (roots, own, mut authorities) = match trust_file {
+            Some(path) => {
+                let (roots, own) = roots_of_file(path)?;
+                (roots, own.clone(), own)
+            }
+            None => {
+                let (roots, authorities) = roots_of_system();
+                (roots, Vec::new(), authorities)
+            }
         };
         let relay = Arc::new(Trusted { roots, own });
         let public = match trust_file {
             Some(_) if verifies_hosts => {
-                let mut roots = roots_of_system();
+                let (mut roots, more) = roots_of_system();
+                authorities.extend(more);
                 roots.roots.extend(relay.roots.roots.iter().cloned());
                 Arc::new(Trusted { roots, own: relay.own.clone() })
             }
             _ => Arc::clone(&relay),
         };
-        Self::with_trusted(relay, public).map_err(|error| TrustError::Setup(error.to_string()))
+        let mut context =
+            Self::with_trusted(relay, public).map_err(|error| TrustError::Setup(error.to_string()))?;
+        context.web = verifies_hosts.then(|| Arc::new(WebTrust::new(&authorities, &context.provider)));
+        Ok(context)
+    }
+
+    /// Returns who is trusted on the web, if anybody is asked there.
+    pub(crate) fn web(&self) -> Option<Arc<WebTrust>> {
+        self.web.clone()
     }
 
     fn with_trusted(relay: Arc<Trusted>, public: Arc<Trusted>) -> Result<Self, rustls::Error> {
@@ -161,6 +186,7 @@ impl TlsContext {
             provider,
             earlier,
             identities: None,
+            web: None,
         })
     }
 
@@ -290,20 +316,20 @@ fn roots_of_file(path: &Path) -> Result<(RootCertStore, Vec<CertificateDer<'stat
     Ok((roots, certificates))
 }
 
-fn roots_of_system() -> RootCertStore {
+fn roots_of_system() -> (RootCertStore, Vec<CertificateDer<'static>>) {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
         warn!(event = event::TLS; "the system's trust store: {error}");
     }
     let mut roots = RootCertStore::empty();
-    let (added, ignored) = roots.add_parsable_certificates(found.certs);
+    let (added, ignored) = roots.add_parsable_certificates(found.certs.iter().cloned());
     debug!("the system's trust store: {added} certificates, {ignored} more cannot be used");
     if added == 0 {
         warn!(
             event = event::TLS; "the system's trust store has no usable certificate, so no server can be verified; set tls_trustfile"
         );
     }
-    roots
+    (roots, found.certs)
 }
 
 #[cfg(test)]

@@ -39,6 +39,7 @@ mod signatures;
 mod swarm;
 mod talk;
 mod transcript;
+mod web;
 mod wire;
 mod witness;
 mod world;

@@ -81,6 +81,11 @@ impl Daemon {
         Self::spawn_command(command)
     }
 
+    /// The same, to its end.
+    pub(crate) fn run_with_shim(shim: &Shim, config: &Path, words: &[&str]) -> Finished {
+        Self::spawn_with_shim(shim, config, words).finish()
+    }
+
     /// With files of its own in the place of those of the system, which only root can do: nothing otherwise, which is
     /// told. Each is a source and what it stands for.
     pub(crate) fn spawn_with_files(files: &[(&Path, &str)], config: &Path, words: &[&str]) -> Option<Self> {

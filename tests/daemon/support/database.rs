@@ -126,6 +126,23 @@ impl Database {
         Self { path: path.to_owned(), connection }
     }
 
+    /// Lets another program write.
+    pub(crate) fn execute(&self, sql: &str) {
+        self.another().execute_batch(sql).unwrap();
+    }
+
+    /// The first column of what another program reads.
+    pub(crate) fn texts(&self, sql: &str) -> Vec<String> {
+        let connection = self.another();
+        let mut statement = connection.prepare(sql).unwrap();
+        statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    }
+
+    /// The names of all tables.
+    pub(crate) fn tables(&self) -> Vec<String> {
+        self.texts("SELECT name FROM sqlite_schema WHERE type = 'table'")
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

@@ -17,6 +17,7 @@ pub(crate) mod smtp_server;
 pub(crate) mod socket_client;
 pub(crate) mod tls;
 pub(crate) mod tool;
+pub(crate) mod web_server;
 pub(crate) mod world;
 
 pub(crate) use daemon::Daemon;
@@ -25,6 +26,7 @@ pub(crate) use dns_server::{Behaviour, DnsServer};
 pub(crate) use smtp_script::{Action, Gate, Script};
 pub(crate) use smtp_server::SmtpServer;
 pub(crate) use socket_client::SocketClient;
+pub(crate) use web_server::WebServer;
 pub(crate) use world::World;
 
 use std::net::Ipv4Addr;

@@ -1,5 +1,5 @@
-//! A library between the daemon and the C library, for what no test can wait for or break in earnest: clocks that leap, and
-//! a disk that hangs. It needs a C compiler.
+//! A library between the daemon and the C library, for what no test can wait for, break in earnest, or listen at: clocks that leap, a disk
+//! that hangs, and port 443. It needs a C compiler.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -26,7 +26,7 @@ impl Shim {
         };
         assert!(status.success(), "the C compiler fails: {status}");
         let control_path = directory.join("shim.control");
-        std::fs::write(&control_path, [0; 16]).unwrap();
+        std::fs::write(&control_path, [0; 24]).unwrap();
         let control = File::options().write(true).open(&control_path).unwrap();
         Some(Self { library, control_path, control })
     }
@@ -39,6 +39,11 @@ impl Shim {
     /// All clocks go on by so many seconds at once.
     pub(crate) fn leap(&self, seconds: i64) {
         self.control.write_all_at(&seconds.to_ne_bytes(), 0).unwrap();
+    }
+
+    /// What is wanted of port 443 is to be had at this port.
+    pub(crate) fn serve_https_at(&self, port: u16) {
+        self.control.write_all_at(&i64::from(port).to_ne_bytes(), 16).unwrap();
     }
 
     /// The disk takes no more writes for good.

@@ -2,6 +2,7 @@
 
 use super::daemon::Finished;
 use super::database::Failure;
+use super::shim::Shim;
 use super::{Behaviour, Daemon, Database, DnsServer, Mail, Script, SmtpServer};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -11,6 +12,8 @@ pub(crate) struct World {
     directory: TempDir,
     pub(crate) database: Database,
     pub(crate) dns: DnsServer,
+    /// Stands between the daemon and the system, if it is there.
+    pub(crate) shim: Option<Shim>,
     config: Vec<(String, String)>,
 }
 
@@ -26,7 +29,7 @@ impl World {
         let directory = TempDir::new().unwrap();
         let database = Database::create_in_mode(&directory.path().join("master.db3"), journal_mode);
         let dns = DnsServer::start();
-        let mut world = Self { directory, database, dns, config: Vec::new() };
+        let mut world = Self { directory, database, dns, shim: None, config: Vec::new() };
         let path = world.database.path().display().to_string();
         world.set("database", path);
         world.set("verbosity", "3");
@@ -117,12 +120,18 @@ impl World {
 
     /// Starts the daemon in the foreground.
     pub(crate) fn start(&self) -> Daemon {
-        Daemon::spawn(&self.write_config(), &["nodetach", "nodrop"])
+        match &self.shim {
+            Some(shim) => Daemon::spawn_with_shim(shim, &self.write_config(), &["nodetach", "nodrop"]),
+            None => Daemon::spawn(&self.write_config(), &["nodetach", "nodrop"]),
+        }
     }
 
     /// Runs it to its end with further words.
     pub(crate) fn run(&self, words: &[&str]) -> Finished {
         let words: Vec<&str> = ["nodetach", "nodrop"].iter().chain(words).copied().collect();
-        Daemon::run(&self.write_config(), &words)
+        match &self.shim {
+            Some(shim) => Daemon::run_with_shim(shim, &self.write_config(), &words),
+            None => Daemon::run(&self.write_config(), &words),
+        }
     }
 }

@@ -40,6 +40,7 @@ fn walk(deed: Deed) -> u32 {
                 let mut rng = Rng::from_seed([1; 32]);
                 search.handle_answer(answer, &next_hop, &policies, "me.example", &mut rng).unwrap();
             }
+            SearchStep::FindPolicy(domain) => panic!("no line asks for the policy of {domain}"),
             SearchStep::Try(candidate) if deed == Deed::PutOff && !search.is_at_last_resorts() => {
                 search.put_off(candidate);
             }
@@ -100,6 +101,7 @@ fn first_candidate(
     let mut rng = Rng::from_seed([1; 32]);
     loop {
         let answer = match search.next(next_hop, policies, &BTreeMap::new()) {
+            SearchStep::FindPolicy(domain) => panic!("no line asks for the policy of {domain}"),
             SearchStep::Try(candidate) => return Some(candidate),
             SearchStep::Exhausted => return None,
             SearchStep::Lookup(LookupRequest::Mx(_)) => {

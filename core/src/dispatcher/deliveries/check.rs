@@ -4,6 +4,7 @@ use alloc::collections::BTreeMap;
 
 use super::Deliveries;
 use super::destination::{Pass, Waits};
+use super::policy_desk::Asker;
 use crate::delivery::Delivery;
 use crate::dispatcher::books::Books;
 use crate::dispatcher::check::OpenRequests;
@@ -30,6 +31,7 @@ impl Deliveries {
             && self.recall.is_idle()
             && self.silence_watch.next_check().is_none()
             && self.resolver.is_idle()
+            && self.directory.policies.is_idle()
     }
 
     #[track_caller]
@@ -67,8 +69,10 @@ impl Deliveries {
         }
         let delivery: &Delivery = pass.delivery();
         assert!(!delivery.is_over(), "{hop:?} is over");
-        let is_asking = matches!(waits, Waits::ForDns(_));
-        assert_eq!(delivery.is_looking_up(), is_asking, "{hop:?} waits for name servers");
+        let is_asking = matches!(waits, Waits::ForDns(_) | Waits::ForPolicy);
+        assert_eq!(delivery.is_looking_up(), is_asking, "{hop:?} waits for name servers, or for a policy");
+        let is_asker = self.directory.policies.is_waited_for(Asker::Destination(hop));
+        assert_eq!(is_asker, waits == Waits::ForPolicy, "{hop:?} waits: {waits:?}");
         assert_eq!(delivery.connection_count(), pass.connections().ids().count(), "connections of {hop:?}");
     }
 }

@@ -67,6 +67,8 @@ pub(super) enum Waits {
     #[default]
     No,
     ForDns(LookupId),
+    /// The MTA-STS policy of its domain.
+    ForPolicy,
     ForConnection,
     /// A connection to this address.
     ForHost(SocketAddr),

@@ -34,6 +34,8 @@ pub(super) struct Destinations {
     timers: Timers,
     /// The destination that waits for each lookup.
     lookups: BTreeMap<LookupId, HopId>,
+    /// Destinations that wait for the policies of their domains.
+    policy_waits: BTreeSet<HopId>,
     wait_lists: WaitLists,
     remembered: RememberedLimits,
 }
@@ -81,6 +83,7 @@ impl Destinations {
             exhausted: BTreeSet::new(),
             timers: Timers::default(),
             lookups: BTreeMap::new(),
+            policy_waits: BTreeSet::new(),
             wait_lists: WaitLists::default(),
             remembered: RememberedLimits::default(),
         }
@@ -117,6 +120,11 @@ impl Destinations {
     /// Returns how many destinations wait for name servers.
     pub(super) fn asking_count(&self) -> usize {
         self.lookups.len()
+    }
+
+    /// Returns how many destinations wait for the policies of their domains.
+    pub(super) fn waiting_for_policies_count(&self) -> usize {
+        self.policy_waits.len()
     }
 
     /// Changes the limits of a next hop, whether there is mail for it or not.
@@ -380,6 +388,11 @@ impl Destinations {
         if let Waits::ForDns(lookup) = waits {
             self.lookups.insert(lookup, hop);
         }
+        if waits == Waits::ForPolicy {
+            self.policy_waits.insert(hop);
+        } else {
+            self.policy_waits.remove(&hop);
+        }
         before
     }
 
@@ -438,7 +451,8 @@ impl Destinations {
             open_claims.map(|(&hop, destination)| (hop, destination.open_claims())).collect();
         assert_eq!(&open_claims, claims, "claims that are not answered");
         let (mut queued, mut paused, mut exhausted) = (0, 0, 0);
-        let (mut active, mut deadlines, mut idle_ends, mut asking) = (0, 0, 0, 0);
+        let (mut active, mut deadlines, mut idle_ends) = (0, 0, 0);
+        let (mut asking, mut for_policies) = (0, 0);
         for (&hop, destination) in &self.all {
             assert!(queue.next_hop(hop).is_some(), "{hop:?} is not retained");
             match destination.state() {
@@ -464,6 +478,9 @@ impl Destinations {
                         assert_eq!(self.lookups.get(&lookup), Some(&hop), "the lookup of {hop:?}");
                         asking += 1;
                     }
+                    let is_waiting = pass.waits() == Waits::ForPolicy;
+                    assert_eq!(self.policy_waits.contains(&hop), is_waiting, "the policy of {hop:?}");
+                    for_policies += usize::from(is_waiting);
                     active += 1;
                     deadlines += usize::from(deadline.is_some());
                     idle_ends += usize::from(idle_end.is_some());
@@ -475,7 +492,7 @@ impl Destinations {
             }
         }
         assert_eq!(
-            [queued, paused, active, exhausted, deadlines, idle_ends, asking],
+            [queued, paused, active, exhausted, deadlines, idle_ends, asking, for_policies],
             [
                 self.start_queue.len(true),
                 self.timers.pauses.len(),
@@ -483,7 +500,8 @@ impl Destinations {
                 self.exhausted.len(),
                 self.timers.deadlines.len(),
                 self.timers.idle_ends.len(),
-                self.lookups.len()
+                self.lookups.len(),
+                self.policy_waits.len()
             ],
             "an index has what is gone"
         );

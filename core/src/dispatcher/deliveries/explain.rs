@@ -132,6 +132,7 @@ impl Deliveries {
         let delivery = pass.delivery();
         match (pass.waits(), delivery.candidate()) {
             (Waits::ForDns(_), _) => return Activity::ForDns,
+            (Waits::ForPolicy, _) => return Activity::ForPolicy,
             (Waits::ForConnection, _) => return Activity::ForConnection(self.slots.places()),
             (Waits::ForHost(_), Some(candidate)) => {
                 let why = self.refusal_of_host(books, hop).map(|why| self.host_reason(candidate, why));
@@ -202,12 +203,12 @@ impl Deliveries {
 
     /// Returns the way to a next hop, where a scout has found this.
     pub(super) fn route(&self, books: &Books, next_hop: &NextHop, found: Found) -> Route {
-        let Found { mx, candidates, host_troubles, dead_end } = found;
+        let Found { mx, candidates, host_troubles, dead_end, sts } = found;
         let candidates: Vec<CandidateExplanation> = candidates
             .into_iter()
             .map(|candidate| self.explain_candidate(books, next_hop, candidate))
             .collect();
-        Route { mx, candidates, host_troubles, dead_end }
+        Route { mx, sts, candidates, host_troubles, dead_end }
     }
 
     fn explain_candidate(

@@ -16,6 +16,7 @@ mod inquiries;
 mod limits;
 mod pauses;
 mod plain_text_warnings;
+mod policy_desk;
 mod probes;
 mod rate_limiter;
 mod recall;
@@ -40,6 +41,7 @@ pub(super) use self::flights::Flights;
 use self::host_slots::{HostSlots, Owner};
 use self::inquiries::Inquiries;
 use self::plain_text_warnings::PlainTextWarnings;
+use self::policy_desk::{Asker, PolicyDesk};
 use self::recall::Recall;
 pub(super) use self::recall::RecallReason;
 use self::silence_watch::SilenceWatch;
@@ -60,6 +62,7 @@ use crate::rng::Rng;
 use crate::session::Recipient;
 use crate::settings::{Hosts, Settings};
 use crate::shown::ShownAddress;
+use crate::sts::RECORD_LABEL;
 use crate::tally::{Counts, LookupResult};
 use crate::time::Instant;
 use crate::watch::Watch;
@@ -70,6 +73,8 @@ pub(super) const DELIVERY_LIMIT: usize = 1000;
 const ASKING_LIMIT: usize = 1000;
 /// Most next hops that wait for a slot at their host.
 const HOST_WAITING_LIMIT: usize = 10_000;
+/// Most next hops that wait for the MTA-STS policies of their domains.
+const POLICY_WAITING_LIMIT: usize = 10_000;
 
 /// All deliveries, and what they share.
 #[derive(Debug)]
@@ -82,11 +87,19 @@ pub(super) struct Deliveries {
     silence_watch: SilenceWatch,
     reachability: Reachability,
     resolver: Resolver,
-    hosts: Hosts,
+    directory: Directory,
     watch: Watch,
     rng: Rng,
     inquiries: Inquiries,
     plain_text_warnings: PlainTextWarnings,
+}
+
+/// What is known of names beside what name servers say.
+#[derive(Debug)]
+struct Directory {
+    /// The entries of `/etc/hosts`.
+    hosts: Hosts,
+    policies: PolicyDesk,
 }
 
 impl Deliveries {
@@ -99,7 +112,7 @@ impl Deliveries {
             silence_watch: SilenceWatch::default(),
             reachability: Reachability::new(),
             resolver: Resolver::new(settings.resolver.clone(), rng.fork()),
-            hosts,
+            directory: Directory { hosts, policies: PolicyDesk::default() },
             watch: Watch::default(),
             rng,
             inquiries: Inquiries::default(),
@@ -108,7 +121,7 @@ impl Deliveries {
     }
 
     pub(super) fn set_hosts(&mut self, hosts: Hosts) {
-        self.hosts = hosts;
+        self.directory.hosts = hosts;
     }
 
     pub(super) fn resolver(&mut self) -> &mut Resolver {
@@ -159,6 +172,11 @@ impl Deliveries {
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let of_mail = self.destinations.next_deadline().into_iter().chain(self.silence_watch.next_check());
         of_mail.chain(self.next_probe_deadline()).min()
+    }
+
+    /// Returns when something is to be done about policies.
+    pub(super) fn next_policy_time(&self, books: &Books) -> Option<Instant> {
+        if books.is_draining() { None } else { self.directory.policies.next_time() }
     }
 
     /// Returns when the first pause ends.
@@ -248,6 +266,9 @@ impl Deliveries {
     pub(super) fn handle_timeout(&mut self, books: &mut Books) {
         let now = books.now.monotonic;
         self.resolver.handle_timeout(now);
+        if !books.is_draining() {
+            self.directory.policies.handle_timeout(books.now);
+        }
         while let Some(hop) = self.destinations.pop_deadline(now) {
             self.with_delivery(books, hop, |delivery, cx| delivery.handle_timeout(cx));
             self.widen(books, hop);
@@ -263,7 +284,10 @@ impl Deliveries {
 
     /// Drains the resolver and the deliveries. Returns whether there was any output.
     pub(super) fn drain(&mut self, books: &mut Books) -> bool {
-        self.drain_resolver(books) || self.drain_deliveries(books) || self.drain_probes(books)
+        self.drain_resolver(books)
+            || self.drain_policies(books)
+            || self.drain_deliveries(books)
+            || self.drain_probes(books)
     }
 
     fn drain_resolver(&mut self, books: &mut Books) -> bool {
@@ -286,6 +310,9 @@ impl Deliveries {
                         }
                         None if self.inquiries.scouts.has_asked(lookup) => {
                             self.answer_scout(books, lookup, answer)
+                        }
+                        None if self.directory.policies.has_asked(lookup) => {
+                            self.answer_policy_lookup(books, lookup, answer);
                         }
                         None => self.answer_probe(books, lookup, answer),
                     }
@@ -366,13 +393,16 @@ impl Deliveries {
     /// Returns whether another pass may begin. Next hops that only wait, for name servers or for a host, take no room from those
     /// that could proceed.
     fn has_room_for_delivery(&self) -> bool {
-        self.at_work() < DELIVERY_LIMIT && self.slots.waiting_for_hosts_count() < HOST_WAITING_LIMIT
+        self.at_work() < DELIVERY_LIMIT
+            && self.slots.waiting_for_hosts_count() < HOST_WAITING_LIMIT
+            && self.destinations.waiting_for_policies_count() < POLICY_WAITING_LIMIT
     }
 
     /// Returns how many next hops are worked on that neither wait nor try a last resort: those have limits of their own.
     fn at_work(&self) -> usize {
         let elsewhere = self.slots.waiting_for_hosts_count()
             + self.destinations.asking_count()
+            + self.destinations.waiting_for_policies_count()
             + self.slots.unproven_last_resorts();
         self.destinations.active_count().saturating_sub(elsewhere)
     }
@@ -430,7 +460,7 @@ impl Deliveries {
             told: books.config.settings.told,
             policies: &books.config.policies,
             watch: &self.watch,
-            hosts: &self.hosts,
+            hosts: &self.directory.hosts,
             reachability: &self.reachability,
             admission: &mut admission,
         };
@@ -444,7 +474,12 @@ impl Deliveries {
                 let lookup = self.resolver.lookup(now, &request, books.queue.prospect(hop));
                 self.wait_for(books, hop, Waits::ForDns(lookup));
             }
+            DeliveryOutput::FindPolicy(domain) => {
+                self.wait_for(books, hop, Waits::ForPolicy);
+                self.directory.policies.find(books.now, &domain, Asker::Destination(hop));
+            }
             DeliveryOutput::ForgetTlsa(base, port) => self.resolver.forget_tlsa(&base, port),
+            DeliveryOutput::ForgetPolicyRecord(domain) => self.resolver.forget_texts(RECORD_LABEL, &domain),
             DeliveryOutput::Connect { connection, remote, local } => {
                 books.output(Output::Connect { connection, remote, local, purpose: Purpose::Smtp });
             }
@@ -534,6 +569,7 @@ impl Deliveries {
         match self.destinations.set_waits(hop, waits) {
             Waits::No => {}
             Waits::ForDns(lookup) => self.resolver.cancel(lookup),
+            Waits::ForPolicy => self.directory.policies.forget(Asker::Destination(hop)),
             Waits::ForConnection => self.slots.end_wait(hop),
             Waits::ForHost(remote) => self.slots.end_wait_for_host(remote, hop),
         }

@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 use super::Deliveries;
 use super::destinations::Destinations;
 use super::host_slots::{HostSlots, Owner, SlotRefusal, SlotRequest};
+use super::policy_desk::Asker;
 use crate::delivery::{Admission, Delivery, DeliveryContext, DeliveryOutput, Permission, Upcoming};
 use crate::dispatcher::books::Books;
 use crate::event::{Event, EventName, Level, Said};
@@ -30,6 +31,7 @@ use crate::rng::Seed;
 use crate::route::Candidate;
 use crate::session::{Recipient, Transaction};
 use crate::settings::{Settings, Told};
+use crate::sts::{Finding, LocalFindTrouble, RECORD_LABEL};
 use crate::time::{Duration, Instant};
 use crate::tls::TlsSummary;
 use crate::wording::ServerName;
@@ -262,6 +264,19 @@ impl Deliveries {
         }
     }
 
+    /// Gives the policy of a domain to the probe that waits for it.
+    pub(super) fn tell_probe_of_policy(
+        &mut self,
+        books: &mut Books,
+        id: InquiryId,
+        found: Result<Finding, LocalFindTrouble>,
+    ) {
+        if let Ok(finding) = &found {
+            self.remark(books, id, None, finding.to_string());
+        }
+        self.with_probe(books, id, |delivery, cx| delivery.handle_policy(cx, found));
+    }
+
     /// Lets a probe work.
     pub(super) fn with_probe(
         &mut self,
@@ -289,7 +304,7 @@ impl Deliveries {
             told: Told { conversations: true, ..Told::default() },
             watch: &self.watch,
             policies: &books.config.policies,
-            hosts: &self.hosts,
+            hosts: &self.directory.hosts,
             reachability: &self.reachability,
             admission: &mut admission,
         };
@@ -335,6 +350,7 @@ impl Deliveries {
 
     fn conclude_probe(&mut self, books: &mut Books, id: InquiryId) {
         let Some(run) = self.inquiries.probes.open.remove(&id) else { return };
+        self.directory.policies.forget(Asker::Probe(id));
         let resolver = &mut self.resolver;
         self.inquiries.probes.lookups.retain(|lookup, probe| {
             let is_over = *probe == id;
@@ -365,7 +381,12 @@ impl Deliveries {
                 let lookup = self.resolver.lookup(now, &request, prospect);
                 self.inquiries.probes.lookups.insert(lookup, id);
             }
+            DeliveryOutput::FindPolicy(domain) => {
+                self.remark(books, id, None, format!("looking for the MTA-STS policy of {domain}"));
+                self.directory.policies.find(books.now, &domain, Asker::Probe(id));
+            }
             DeliveryOutput::ForgetTlsa(base, port) => self.resolver.forget_tlsa(&base, port),
+            DeliveryOutput::ForgetPolicyRecord(domain) => self.resolver.forget_texts(RECORD_LABEL, &domain),
             DeliveryOutput::Connect { connection, remote, local } => {
                 books.output(Output::Connect { connection, remote, local, purpose: Purpose::Smtp });
             }

@@ -20,6 +20,7 @@ impl Deliveries {
         let now = books.now.monotonic;
         self.resolver.reconfigure(now, after.resolver.clone());
         self.slots.reconfigure(after.concurrency, DELIVERY_LIMIT);
+        self.reconfigure_policies(books);
         let server_end = now + books.rules().interval().max(MIN_RETRY_INTERVAL);
         let rate_end =
             (Policies::new(&before.policy, &before.destinations) != books.config.policies).then_some(now);

@@ -53,7 +53,7 @@ impl Deliveries {
             Some(delivery) if delivery.is_over() => self.end_pass(books, hop),
             Some(_) => self.settle_pass(books, hop),
             None => {
-                let hosts = &self.hosts;
+                let hosts = &self.directory.hosts;
                 let needs_answer = |queue: &Queue| match queue.next_hop(hop) {
                     Some(NextHop::Domain(_)) => true,
                     Some(NextHop::Relay(relay)) => match &relay.host {

@@ -5,6 +5,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::Deliveries;
+use super::policy_desk::Asker;
 use crate::delivery::{Scout, ScoutStep};
 use crate::dispatcher::books::Books;
 use crate::explanation::{Answer, DestinationExplanation, Explanation, Subject};
@@ -13,6 +14,7 @@ use crate::ids::InquiryId;
 use crate::io::Output;
 use crate::next_hop::NextHop;
 use crate::resolver::{self, LookupId};
+use crate::sts::{Finding, LocalFindTrouble};
 
 /// Scouts under way.
 #[derive(Debug, Default)]
@@ -65,6 +67,7 @@ impl Deliveries {
     /// Ends an inquiry whose answer is no longer wanted.
     pub(in crate::dispatcher) fn end_scout(&mut self, id: InquiryId) {
         self.inquiries.scouts.open.remove(&id);
+        self.directory.policies.forget(Asker::Scout(id));
         let resolver = &mut self.resolver;
         self.inquiries.scouts.lookups.retain(|lookup, inquiry| {
             let is_over = *inquiry == id;
@@ -84,16 +87,32 @@ impl Deliveries {
         }
     }
 
+    /// Gives the policy of a domain to the scout that waits for it.
+    pub(super) fn tell_scout_of_policy(
+        &mut self,
+        books: &Books,
+        id: InquiryId,
+        found: Result<Finding, LocalFindTrouble>,
+    ) {
+        if let Some(Asked { way: Some((_, scout)), .. }) = self.inquiries.scouts.open.get_mut(&id) {
+            scout.handle_policy(found);
+            self.advance_scout(books, id);
+        }
+    }
+
     fn advance_scout(&mut self, books: &Books, id: InquiryId) {
         let now = books.now.monotonic;
         let Some(asked) = self.inquiries.scouts.open.get_mut(&id) else { return };
         let step = asked.way.as_mut().map_or(ScoutStep::Done, |(_, scout)| {
-            scout.advance(&books.config.policies, &self.hosts, &self.reachability, now)
+            scout.advance(&books.config.policies, &self.directory.hosts, &self.reachability, now)
         });
         // A person waits for it.
         let prospect = Prospect::Fresh;
         let lookup = match step {
             ScoutStep::Lookup(request) => self.resolver.lookup(now, &request, prospect),
+            ScoutStep::FindPolicy(domain) => {
+                return self.directory.policies.find(books.now, &domain, Asker::Scout(id));
+            }
             // What is explained is what stands at the end of the call.
             ScoutStep::Done => return self.inquiries.scouts.done.push(id),
         };

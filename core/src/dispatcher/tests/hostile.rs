@@ -181,6 +181,7 @@ impl Driver {
                 }
                 Output::Release(ids) => self.outbox.release(&ids),
                 Output::Sign(..) => unreachable!("there are no keys"),
+                Output::Https(..) => unreachable!("no policies are asked for"),
                 Output::Datagram { query, .. } => self.queries.push(query),
                 Output::Connect { connection, .. } => self.connects.push(connection),
                 Output::StartTls { connection, .. } => self.tls.push(connection),
@@ -317,7 +318,8 @@ impl Driver {
             } else if let Some(query) = self.queries.pop() {
                 self.input(Input::DatagramFailed(query, ConnectError::remote(NetworkTrouble::Refused, "no")));
             } else if let Some((at, reason)) = self.dispatcher.poll_timeout() {
-                let is_at_rest = matches!(reason, TimeoutReason::Scan | TimeoutReason::MailDue);
+                let is_at_rest =
+                    matches!(reason, TimeoutReason::Scan | TimeoutReason::MailDue | TimeoutReason::Policy);
                 if is_at_rest && at > self.now.monotonic && self.dispatcher.is_at_rest() {
                     return;
                 }

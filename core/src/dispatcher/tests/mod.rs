@@ -32,6 +32,7 @@ mod server_limits;
 mod set_aside;
 mod signing;
 mod silence;
+mod sts;
 mod told;
 mod trouble;
 mod watching;

@@ -9,6 +9,7 @@ pub(super) use crate::memory_outbox::Mail;
 use crate::memory_outbox::{Flaw, GivenOrder, MemoryOutbox};
 use crate::order::{OrderId, OrderVerb};
 use crate::outbox::{Claimed, Commit, Committed, DATA_CHUNK_OCTETS, DeliveredMail, Scanned};
+use crate::sts::StoredPolicy;
 
 /// The mail, by the numbers of its ids.
 #[derive(Debug, Default)]
@@ -99,6 +100,8 @@ pub(super) struct Outbox {
     /// Mail on a page that cannot be read, so that it is not even found.
     pub(super) lost: BTreeSet<i64>,
     had_flaws: bool,
+    /// True if nothing of policies can be stored.
+    pub(super) lacks_policies: bool,
 }
 
 pub(super) fn kind(request: &StoreRequest) -> &'static str {
@@ -116,6 +119,8 @@ pub(super) fn kind(request: &StoreRequest) -> &'static str {
         StoreRequest::ReadOrders { .. } => "orders",
         StoreRequest::CarryOut(_) => "step",
         StoreRequest::Recover { .. } => "recover",
+        StoreRequest::ReadPolicy(_) => "policy",
+        StoreRequest::ReadStalePolicies { .. } => "stale",
     }
 }
 
@@ -173,6 +178,8 @@ impl Outbox {
             | StoreRequest::Recall { .. }
             | StoreRequest::ReadOrders { .. }
             | StoreRequest::CarryOut(_)
+            | StoreRequest::ReadPolicy(_)
+            | StoreRequest::ReadStalePolicies { .. }
             | StoreRequest::Recover { .. } => {}
         }
         let mut reply = self.mails.0.answer(request)?;
@@ -197,6 +204,24 @@ impl Outbox {
     /// What has come of an order, if it is done.
     pub(super) fn result(&self, number: OrderId) -> Option<&str> {
         self.mails.0.orders().find(number)?.result.as_deref()
+    }
+
+    /// The MTA-STS policies.
+    pub(super) fn policies(&self) -> impl Iterator<Item = &StoredPolicy> {
+        self.mails.0.policies()
+    }
+
+    pub(super) fn delete_policies(&mut self) {
+        for domain in self.policies().map(|stored| stored.domain.clone()).collect::<Vec<_>>() {
+            self.mails.0.remove_policy(&domain);
+        }
+    }
+
+    /// Makes all MTA-STS policies unreadable.
+    pub(super) fn garble_policies(&mut self) {
+        for stored in self.policies().cloned().collect::<Vec<_>>() {
+            self.mails.0.put_policy(StoredPolicy { text: "garbled".into(), ..stored });
+        }
     }
 
     /// The mail of each flight that is noted.
@@ -246,7 +271,9 @@ impl Outbox {
             | StoreReply::Recalled { .. }
             | StoreReply::Recovered(_)
             | StoreReply::Orders(_)
-            | StoreReply::CarriedOut(_) => {}
+            | StoreReply::CarriedOut(_)
+            | StoreReply::Policy(_)
+            | StoreReply::StalePolicies(_) => {}
         }
     }
 
@@ -268,8 +295,13 @@ impl Outbox {
         let originals = commit.replaced.iter().flat_map(|replacement| &replacement.originals).map(|id| id.0);
         let originals: Vec<i64> = originals.filter(|id| self.mails.contains_key(id)).collect();
         assert!(!delivered.iter().any(|id| originals.contains(id)), "delivered and given up");
+        if self.lacks_policies {
+            commit.policies.clear();
+        }
         let mut reply = self.mails.0.answer(StoreRequest::Commit(commit))?;
-        if let StoreReply::Committed(Committed { bounces, changed, refused, .. }) = &mut reply {
+        if let StoreReply::Committed(Committed { bounces, changed, refused, lacks_policies, .. }) = &mut reply
+        {
+            *lacks_policies = self.lacks_policies;
             let rows = successors
                 .iter()
                 .filter_map(|DeliveredMail { id, .. }| Some(self.mails.0.mail(*id)?.row(*id)));

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hickory_proto::op::{Message as WireMessage, MessageType, ResponseCode};
-use hickory_proto::rr::rdata::{A, AAAA, MX, SOA, TLSA};
+use hickory_proto::rr::rdata::{A, AAAA, MX, SOA, TLSA, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 use super::outbox::{Mail, Outbox, kind};
 use super::server::{Answer, Behaviour, Connect, Peer, Server};
 use super::*;
 use crate::dkim::{Digest, KeyId, SignTrouble, Signature};
+use crate::io::{HttpsError, HttpsId, HttpsRequest, HttpsResponse, HttpsTrouble};
 use crate::system_error::{Breakage, MachineTrouble, NetworkTrouble, SystemError, TlsTrouble};
 use crate::tls::tlsa::Association;
 use crate::tls::{CertificateTrouble, DaneMatch, TlsTerms, Tlsa, TlsaRecord};
@@ -33,6 +34,7 @@ enum Happening {
     Datagram(QueryId, Vec<u8>),
     Store(RequestId, Result<StoreReply, StoreError>),
     Signed(RequestId, Vec<Result<Signature, SignTrouble>>),
+    Https(HttpsId, Result<HttpsResponse, HttpsError>),
 }
 
 pub(super) struct World {
@@ -50,6 +52,17 @@ pub(super) struct World {
     pub(super) certificates: BTreeMap<String, Vec<TlsaRecord>>,
     /// The names whose TLSA records were asked for.
     pub(super) asked_for_tlsa: Vec<String>,
+    /// The TXT records of names.
+    pub(super) texts: BTreeMap<String, Vec<String>>,
+    /// The domains whose records about MTA-STS were asked for.
+    pub(super) asked_for_records: Vec<String>,
+    /// What hosts answer over HTTPS, and after which time. Others cannot be reached.
+    pub(super) web: BTreeMap<String, (Duration, Result<HttpsResponse, HttpsError>)>,
+    /// The hosts that were asked over HTTPS, with the time.
+    pub(super) fetched: Vec<(Instant, String)>,
+    /// How many of them have not answered, at most.
+    pub(super) most_fetches: usize,
+    fetches: usize,
     pub(super) store_delay: Duration,
     /// Requests of these kinds take longer.
     pub(super) slow: BTreeMap<&'static str, Duration>,
@@ -129,6 +142,12 @@ impl World {
             signed: BTreeSet::new(),
             certificates: BTreeMap::new(),
             asked_for_tlsa: Vec::new(),
+            texts: BTreeMap::new(),
+            asked_for_records: Vec::new(),
+            web: BTreeMap::new(),
+            fetched: Vec::new(),
+            most_fetches: 0,
+            fetches: 0,
             store_delay: Duration::from_micros(100),
             slow: BTreeMap::new(),
             refused_keys: BTreeMap::new(),
@@ -203,6 +222,7 @@ impl World {
 
     pub(super) fn restart_with(&mut self, settings: Settings) {
         self.happenings.clear();
+        self.fetches = 0;
         self.peers.clear();
         let held = self.outbox.held();
         self.outbox.release(&held);
@@ -233,7 +253,7 @@ impl World {
         let timer = self.dispatcher.poll_timeout().map(|(_, reason)| reason);
         self.happenings.is_empty()
             && self.dispatcher.books.store.requests.is_empty()
-            && matches!(timer, Some(TimeoutReason::Scan | TimeoutReason::MailDue))
+            && matches!(timer, Some(TimeoutReason::Scan | TimeoutReason::MailDue | TimeoutReason::Policy))
             && self.dispatcher.poll_timeout().is_some_and(|(at, _)| at > self.now.monotonic)
             && self.dispatcher.is_at_rest()
     }
@@ -343,6 +363,10 @@ impl World {
             }
             Happening::Store(request, reply) => self.input(Input::Store(request, reply)),
             Happening::Signed(request, signatures) => self.input(Input::Signed(request, signatures)),
+            Happening::Https(id, answer) => {
+                self.fetches -= 1;
+                self.input(Input::Https(id, answer));
+            }
         }
     }
 
@@ -393,6 +417,7 @@ impl World {
                     let delay = self.slow.get("sign").copied().unwrap_or(self.store_delay);
                     self.later(delay, Happening::Signed(id, signatures));
                 }
+                Output::Https(id, request) => self.fetch(id, &request),
                 Output::Event(event) => self.events.push(event),
                 Output::Answer(id, answer) => self.answers.push((id, answer)),
                 Output::Drained => {
@@ -402,6 +427,18 @@ impl World {
             }
         }
         self.check_held();
+    }
+
+    fn fetch(&mut self, id: HttpsId, request: &HttpsRequest) {
+        assert_eq!(request.path, "/.well-known/mta-sts.txt");
+        let host = request.host.to_string();
+        assert_eq!(self.addresses.get(&host), Some(&request.addresses), "{host}");
+        let unreachable = || (LATENCY, Err(HttpsError::new(HttpsTrouble::Unreachable, "no answer")));
+        let (after, answer) = self.web.get(&host).cloned().unwrap_or_else(unreachable);
+        self.fetched.push((self.now.monotonic, host));
+        self.fetches += 1;
+        self.most_fetches = self.most_fetches.max(self.fetches);
+        self.later(after, Happening::Https(id, answer));
     }
 
     /// What the outbox holds is what the dispatcher works on, once it has got all answers; and at the end that is nothing.
@@ -480,7 +517,14 @@ impl World {
         if wanted == RecordType::TLSA {
             self.asked_for_tlsa.push(name.clone());
         }
-        let data: Vec<RData> = if wanted == RecordType::TLSA {
+        if wanted == RecordType::TXT {
+            let domain = name.strip_prefix("_mta-sts.").expect("no other text is asked for");
+            self.asked_for_records.push(domain.to_owned());
+        }
+        let data: Vec<RData> = if wanted == RecordType::TXT {
+            let text = |text: &String| RData::TXT(TXT::new(vec![text.clone()]));
+            self.texts.get(&name).map_or(Vec::new(), |texts| texts.iter().map(text).collect())
+        } else if wanted == RecordType::TLSA {
             let data = |record: &TlsaRecord| {
                 let TlsaRecord { usage, selector, matching, data } = record;
                 RData::TLSA(TLSA::new((*usage).into(), (*selector).into(), (*matching).into(), data.to_vec()))
@@ -504,7 +548,8 @@ impl World {
         };
         let exists = self.exchanges.contains_key(&name)
             || self.addresses.contains_key(&name)
-            || self.certificates.contains_key(&name);
+            || self.certificates.contains_key(&name)
+            || self.texts.contains_key(&name);
         if let Some(&code) = self.broken_names.get(&name) {
             message.metadata.response_code = code;
         } else if !exists {

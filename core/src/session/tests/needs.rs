@@ -1,13 +1,13 @@
 //! What is needed of TLS, and what a session does that falls short of it.
 
 use super::*;
-use crate::tls::{Basis, CertificateTrouble, DaneMatch, Lack, Need, Proof, Requirement, Shortfall};
+use crate::tls::{Basis, CertificateTrouble, DaneMatch, Enforced, Lack, Need, Proof, Requirement, Shortfall};
 
 const UNKNOWN: Verification = Verification::Unverified(CertificateTrouble::UnknownIssuer);
 
-fn needing(proof: Option<Proof>, is_enforced: bool) -> SessionConfig {
+fn needing(proof: Option<Proof>, enforced: Enforced) -> SessionConfig {
     let (least, basis) = (TlsVersion::V1_3, Basis::Dane);
-    let need = Need::Required(Requirement { least, proof, is_enforced, basis });
+    let need = Need::Required(Requirement { least, proof, enforced, basis });
     SessionConfig { need, ..config(TlsMode::StartTls) }
 }
 
@@ -39,7 +39,7 @@ fn a_session_that_falls_short_ends_without_another_word() {
         ),
         (Some(Proof::Pin), verified, Lack::Proof(Proof::Pin, CertificateTrouble::NoPinMatch)),
     ] {
-        dialogue(&needing(proof, true), |talk| {
+        dialogue(&needing(proof, Enforced::Whole), |talk| {
             begin_tls(talk);
             let end = talk.established(&tls).end();
             assert_eq!((end.phase, end.cause), (Phase::Tls, short(lack)));
@@ -59,7 +59,7 @@ fn a_session_that_has_what_is_needed_goes_on() {
         (Some(Proof::Dane), Tls { dane: Some(Ok(DaneMatch::EndEntity)), ..unknown }),
         (Some(Proof::Dane), Tls { dane: Some(Ok(DaneMatch::TrustAnchor)), ..unknown }),
     ] {
-        dialogue(&needing(proof, true), |talk| {
+        dialogue(&needing(proof, Enforced::Whole), |talk| {
             begin_tls(talk);
             talk.established(&tls).client("EHLO client.example.org\r\n").server("250 mx\r\n");
             assert_eq!(talk.outputs(), [SessionOutput::Ready]);
@@ -67,22 +67,62 @@ fn a_session_that_has_what_is_needed_goes_on() {
     }
 }
 
+fn told(shortfall: Shortfall) -> SessionOutput {
+    SessionOutput::Note(SessionNote::FallsShort(shortfall))
+}
+
 #[test]
-fn what_is_not_enforced_stops_nothing() {
-    dialogue(&needing(Some(Proof::Dane), false), |talk| {
+fn what_is_not_enforced_is_told_and_stops_nothing() {
+    let unknown = Lack::Proof(Proof::Dane, CertificateTrouble::NoTlsaMatch);
+    for (version, enforced, lack) in [
+        (TlsVersion::V1_2, Enforced::Nothing, Lack::Version(TlsVersion::V1_2)),
+        (TlsVersion::V1_3, Enforced::Nothing, unknown),
+        (TlsVersion::V1_3, Enforced::Encryption(Basis::Config), unknown),
+    ] {
+        dialogue(&needing(Some(Proof::Dane), enforced), |talk| {
+            begin_tls(talk);
+            let tls = Tls::new(version, UNKNOWN);
+            talk.established(&tls).client("EHLO client.example.org\r\n").server("250 mx\r\n");
+            let told = told(Shortfall { lack, basis: Basis::Dane });
+            assert_eq!(talk.outputs(), [told, SessionOutput::Ready]);
+        });
+    }
+}
+
+#[test]
+fn plain_text_where_tls_is_not_enforced_is_told_once() {
+    dialogue(
+        &SessionConfig { tls: TlsMode::Plain, ..needing(Some(Proof::WebPki), Enforced::Nothing) },
+        |talk| {
+            talk.server("220 mx\r\n").client("EHLO client.example.org\r\n").server("250 mx\r\n");
+            let told = told(Shortfall { lack: Lack::Tls, basis: Basis::Dane });
+            assert_eq!(talk.outputs(), [told, SessionOutput::Ready]);
+        },
+    );
+}
+
+#[test]
+fn where_tls_alone_is_enforced_nothing_less_will_do() {
+    let config = needing(Some(Proof::WebPki), Enforced::Encryption(Basis::Config));
+    dialogue(&config, |talk| {
         begin_tls(talk);
-        let tls = Tls::new(TlsVersion::V1_2, UNKNOWN);
-        talk.established(&tls).client("EHLO client.example.org\r\n").server("250 mx\r\n");
-        assert_eq!(talk.outputs(), [SessionOutput::Ready]);
+        let end = talk.established(&Tls::new(TlsVersion::V1_2, Verification::Verified)).end();
+        let lack = Lack::Version(TlsVersion::V1_2);
+        assert_eq!(end.cause, EndCause::Untrusted(Shortfall { lack, basis: Basis::Config }));
+    });
+    dialogue(&SessionConfig { tls: TlsMode::Plain, ..config }, |talk| {
+        talk.server("220 mx\r\n").client("EHLO client.example.org\r\n").server("250 mx\r\n");
+        let end = talk.client("QUIT\r\n").server("221 bye\r\n").end();
+        assert_eq!(end.cause, EndCause::Untrusted(Shortfall { lack: Lack::Tls, basis: Basis::Config }));
     });
 }
 
 #[test]
 fn no_mail_goes_in_plain_text_where_tls_is_needed() {
     for config in [
-        needing(None, true),
-        SessionConfig { plain_fallback: true, ..needing(None, true) },
-        SessionConfig { tls: TlsMode::Plain, ..needing(Some(Proof::Pin), true) },
+        needing(None, Enforced::Whole),
+        SessionConfig { plain_fallback: true, ..needing(None, Enforced::Whole) },
+        SessionConfig { tls: TlsMode::Plain, ..needing(Some(Proof::Pin), Enforced::Whole) },
     ] {
         dialogue(&config, |talk| {
             talk.server("220 mx\r\n").client("EHLO client.example.org\r\n").server("250 mx\r\n");

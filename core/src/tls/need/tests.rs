@@ -23,15 +23,19 @@ fn sessions() -> Vec<Tls> {
     sessions
 }
 
+fn lacks() -> [Lack; 3] {
+    [Lack::Tls, Lack::Version(TlsVersion::V1_2), Lack::Proof(Proof::WebPki, Expired)]
+}
+
 fn requirements() -> Vec<Requirement> {
     let mut requirements = Vec::new();
     for least in [TlsVersion::V1_2, TlsVersion::V1_3] {
         for proof in [None, Some(Proof::Dane), Some(Proof::WebPki), Some(Proof::Pin)] {
-            for is_enforced in [true, false] {
+            for enforced in [Enforced::Whole, Enforced::Encryption(Basis::RequireTls), Enforced::Nothing] {
                 for basis in
                     [Basis::Config, Basis::Dane, Basis::DaneInsecureMx, Basis::Sts, Basis::RequireTls]
                 {
-                    requirements.push(Requirement { least, proof, is_enforced, basis });
+                    requirements.push(Requirement { least, proof, enforced, basis });
                 }
             }
         }
@@ -60,7 +64,7 @@ fn what_a_session_proves_is_the_best_of_its_facts() {
 fn without_a_requirement_everything_goes() {
     for need in [Need::Never, Need::Optional] {
         assert_eq!(need.judge_plain_text(), Ok(()));
-        assert!(!need.is_enforced());
+        assert!(lacks().into_iter().all(|lack| !need.enforces(lack)));
         for tls in sessions() {
             assert_eq!(need.judge(&tls), Ok(tls.proves()));
         }
@@ -70,9 +74,14 @@ fn without_a_requirement_everything_goes() {
 #[test]
 fn a_requirement_is_judged_by_what_it_names_and_nothing_else() {
     for requirement in requirements() {
-        let Requirement { least, proof, basis, .. } = requirement;
+        let Requirement { least, proof, enforced, basis } = requirement;
         let need = Need::Required(requirement);
-        let short = |lack| Err::<Proved, _>(Shortfall { lack, basis });
+        let short = |lack| {
+            let of_tls = matches!(lack, Lack::Tls | Lack::Version(_));
+            let of_another = of_tls && matches!(enforced, Enforced::Encryption(_));
+            let basis = if of_another { Basis::RequireTls } else { basis };
+            Err::<Proved, _>(Shortfall { lack, basis })
+        };
         assert_eq!(need.judge_plain_text(), short(Lack::Tls).map(drop), "{requirement:?}");
         for tls in sessions() {
             let expected = match (tls.version, least) {
@@ -86,7 +95,11 @@ fn a_requirement_is_judged_by_what_it_names_and_nothing_else() {
                     (Some(Proof::Dane), Some(Ok(DaneMatch::TrustAnchor)), ..) => Ok(Proved::DaneTa),
                     (Some(Proof::Dane), Some(Err(_)), ..) => short(Lack::Proof(Proof::Dane, NameMismatch)),
                     (Some(Proof::Dane), None, ..) => short(Lack::Proof(Proof::Dane, NoTlsaMatch)),
-                    (Some(Proof::WebPki), _, Verification::Verified, _, Basis::Sts) => Ok(Proved::MtaSts),
+                    (Some(Proof::WebPki), _, Verification::Verified, _, Basis::Sts)
+                        if enforced == Enforced::Whole =>
+                    {
+                        Ok(Proved::MtaSts)
+                    }
                     (Some(Proof::WebPki), _, Verification::Verified, ..) => Ok(Proved::Verified),
                     (Some(Proof::WebPki), ..) => short(Lack::Proof(Proof::WebPki, Expired)),
                     (Some(Proof::Pin), _, _, Some(true), _) => Ok(Proved::Pinned),
@@ -99,10 +112,26 @@ fn a_requirement_is_judged_by_what_it_names_and_nothing_else() {
 }
 
 #[test]
-fn with_an_enforced_requirement_no_result_is_weaker_than_it() {
-    for requirement in requirements().into_iter().filter(|requirement| requirement.is_enforced) {
+fn what_is_enforced_is_all_or_tls_or_nothing() {
+    for requirement in requirements() {
+        let expected = match requirement.enforced {
+            Enforced::Whole => [true, true, true],
+            Enforced::Encryption(_) => [true, true, false],
+            Enforced::Nothing => [false, false, false],
+        };
+        assert_eq!(
+            lacks().map(|lack| Need::Required(requirement).enforces(lack)),
+            expected,
+            "{requirement:?}"
+        );
+    }
+}
+
+#[test]
+fn no_result_is_weaker_than_the_requirement() {
+    for requirement in requirements() {
         let need = Need::Required(requirement);
-        assert!(need.is_enforced() && need.judge_plain_text().is_err());
+        assert!(need.judge_plain_text().is_err());
         for tls in sessions() {
             let Ok(proved) = need.judge(&tls) else { continue };
             assert!(tls.version >= requirement.least);

@@ -22,7 +22,7 @@ fn policy(level: Level) -> TlsPolicy {
 fn each_level_needs_what_its_name_says() {
     let required = |proof| {
         let least = TlsVersion::V1_2;
-        Need::Required(Requirement { least, proof, is_enforced: true, basis: Basis::Config })
+        Need::Required(Requirement { least, proof, enforced: Enforced::Whole, basis: Basis::Config })
     };
     let dane = |otherwise| Level::Dane { otherwise, insecure_mx: InsecureMx::Dane };
     for (level, need) in [

@@ -237,11 +237,33 @@ impl<'a> Report<'a> {
                 |record: &Value| format!("{} {}", number(record, "/preference"), text(record, "/host"));
             self.field("MX", &mx.iter().map(shown).collect::<Vec<_>>().join(", "))?;
         }
+        if fields["mta_sts"].is_object() {
+            self.policy(&fields["mta_sts"])?;
+        }
         for problem in fields["host_problems"].as_array().into_iter().flatten().filter_map(Value::as_str) {
             self.field("trouble", problem)?;
         }
         match fields["problem"].as_str() {
             Some(problem) => self.field("no server", problem),
+            None => Ok(()),
+        }
+    }
+
+    /// Tells which MTA-STS policy holds, from when on, and until when.
+    fn policy(&mut self, fields: &Value) -> io::Result<()> {
+        let problem = fields["problem"].as_str();
+        let Some(mode) = fields["mode"].as_str() else {
+            return self.field("MTA-STS", &format!("no policy: {}", problem.unwrap_or("nothing was found")));
+        };
+        let hosts = fields["hosts"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let hosts: Vec<&str> = hosts.collect();
+        let hosts = if hosts.is_empty() { String::new() } else { format!(" for {}", hosts.join(", ")) };
+        let fetched = self.tool.clock.show(UnixMillis(number(fields, "/fetched_ms")));
+        let until = self.until(fields, "/until_ms");
+        let id = text(fields, "/id");
+        self.field("MTA-STS", &format!("{mode}{hosts}{until}; id {id}, fetched {fetched}"))?;
+        match problem {
+            Some(problem) => self.field("", &format!("nothing newer: {problem}")),
             None => Ok(()),
         }
     }

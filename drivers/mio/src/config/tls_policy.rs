@@ -21,19 +21,19 @@ use crate::tls;
 const DIRECTIVE: &str = "tls_policy";
 
 /// The names of the levels.
-const LEVELS: [&str; 7] = ["none", "may", "encrypt", "verify", "pin", "dane", "dane-only"];
+const LEVELS: [&str; 9] = ["none", "may", "encrypt", "verify", "pin", "dane", "dane-only", "sts", "auto"];
 
 /// The options, and the levels that use them.
 const OPTIONS: [(&str, &[&str]); 9] = [
-    ("min", &["encrypt", "verify", "pin", "dane", "dane-only"]),
+    ("min", &["encrypt", "verify", "pin", "dane", "dane-only", "sts", "auto"]),
     ("names", &["verify"]),
     ("sni", &["may", "encrypt", "verify", "pin"]),
     ("spki", &["pin"]),
-    ("else", &["dane"]),
-    ("insecure_mx", &["dane"]),
-    ("cert", &["may", "encrypt", "verify", "pin", "dane", "dane-only"]),
-    ("key", &["may", "encrypt", "verify", "pin", "dane", "dane-only"]),
-    ("groups", &["may", "encrypt", "verify", "pin", "dane", "dane-only"]),
+    ("else", &["dane", "sts", "auto"]),
+    ("insecure_mx", &["dane", "auto"]),
+    ("cert", &["may", "encrypt", "verify", "pin", "dane", "dane-only", "sts", "auto"]),
+    ("key", &["may", "encrypt", "verify", "pin", "dane", "dane-only", "sts", "auto"]),
+    ("groups", &["may", "encrypt", "verify", "pin", "dane", "dane-only", "sts", "auto"]),
 ];
 
 /// A line as it stands in the file.
@@ -107,6 +107,9 @@ pub enum TlsPolicyError {
     /// Where mail goes to a host is too late for it.
     #[error("{0} cannot be meant: what is needed of TLS is said of a domain, an address or a relay")]
     AtHost(DestinationPattern),
+    /// Relays have no policies.
+    #[error("{0} cannot be meant for a relay, whose name has no MTA-STS policy: dane or verify can")]
+    NotForRelays(&'static str),
     /// Two lines about the same destinations.
     #[error("line {0} is about the same destinations")]
     Repeated(usize),
@@ -133,6 +136,9 @@ impl TlsPolicyLine {
         let Some(&level) = LEVELS.iter().find(|level| **level == word) else {
             return Err(TlsPolicyError::Level { word: word.into(), meant: nearest(word, LEVELS) });
         };
+        if matches!(destination, DestinationPattern::Remote(_)) && matches!(level, "sts" | "auto") {
+            return Err(TlsPolicyError::NotForRelays(level));
+        }
         let mut options = Options::default();
         for word in words {
             options.add(level, word)?;
@@ -231,6 +237,8 @@ impl Options {
             "pin" if pins.is_empty() => return Err(TlsPolicyError::NoPin),
             "pin" => Level::Pin(pins.into()),
             "dane" => Level::Dane { otherwise, insecure_mx },
+            "sts" => Level::Sts(otherwise),
+            "auto" => Level::Auto { otherwise, insecure_mx },
             _ => Level::DaneOnly,
         };
         let client = match (certificate, key) {
@@ -245,7 +253,7 @@ impl Options {
 impl Completion<'_> {
     /// Returns whether any line goes by TLSA records.
     pub(super) fn wants_dane(lines: &[TlsPolicyLine]) -> bool {
-        lines.iter().any(|line| matches!(line.policy.level, Level::Dane { .. } | Level::DaneOnly))
+        lines.iter().any(|line| line.policy.level.dane().is_some())
     }
 
     /// Returns the lines as the core has them. Relays of which a line says nothing else see this client.
@@ -321,6 +329,8 @@ pub(super) fn show(policy: &TlsPolicy) -> String {
             Level::Pin(_) => "pin",
             Level::Dane { .. } => "dane",
             Level::DaneOnly => "dane-only",
+            Level::Sts(_) => "sts",
+            Level::Auto { .. } => "auto",
         }
         .to_owned(),
     ];
@@ -330,17 +340,14 @@ pub(super) fn show(policy: &TlsPolicy) -> String {
             words.push(format!("names={}", names.join(":")));
         }
         Level::Pin(pins) => words.extend(pins.iter().map(|pin| format!("spki={pin}"))),
-        Level::Dane { otherwise, insecure_mx } => {
-            let otherwise = match otherwise {
-                Fallback::May => "may",
-                Fallback::Encrypt => "encrypt",
-            };
+        Level::Sts(otherwise) => words.push(show_fallback(*otherwise)),
+        Level::Dane { otherwise, insecure_mx } | Level::Auto { otherwise, insecure_mx } => {
             let insecure_mx = match insecure_mx {
                 InsecureMx::Dane => "dane",
                 InsecureMx::Encrypt => "encrypt",
                 InsecureMx::May => "may",
             };
-            words.extend([format!("else={otherwise}"), format!("insecure_mx={insecure_mx}")]);
+            words.extend([show_fallback(*otherwise), format!("insecure_mx={insecure_mx}")]);
         }
         Level::None | Level::May | Level::Encrypt | Level::Verify(_) | Level::DaneOnly => {}
     }
@@ -355,6 +362,14 @@ pub(super) fn show(policy: &TlsPolicy) -> String {
         words.extend([format!("cert={}", identity.certificate), format!("key={}", identity.key)]);
     }
     words.join(" ")
+}
+
+fn show_fallback(otherwise: Fallback) -> String {
+    let word = match otherwise {
+        Fallback::May => "may",
+        Fallback::Encrypt => "encrypt",
+    };
+    format!("else={word}")
 }
 
 /// Returns the line as it stands in the file.

@@ -146,6 +146,7 @@ impl Tracer {
             | Input::DatagramFailed(..)
             | Input::Store(..)
             | Input::Signed(..)
+            | Input::Https(..)
             | Input::OutboxChanged
             | Input::TryNow
             | Input::Hosts(_)
@@ -209,6 +210,7 @@ impl Tracer {
             | Output::Store(..)
             | Output::Release(_)
             | Output::Sign(..)
+            | Output::Https(..)
             | Output::Answer(..)
             | Output::Drained => Vec::new(),
         }

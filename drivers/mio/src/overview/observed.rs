@@ -119,5 +119,7 @@ fn kind(request: &StoreRequest) -> &'static str {
         StoreRequest::ReadOrders { .. } => "read_orders",
         StoreRequest::CarryOut(_) => "order",
         StoreRequest::Recover { .. } => "recover",
+        StoreRequest::ReadPolicy(_) => "read_policy",
+        StoreRequest::ReadStalePolicies { .. } => "read_stale_policies",
     }
 }

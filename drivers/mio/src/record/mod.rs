@@ -115,6 +115,7 @@ impl Recorder {
             }
             Input::Store(..)
             | Input::Signed(..)
+            | Input::Https(..)
             | Input::Datagram { .. }
             | Input::DatagramFailed(..)
             | Input::OutboxChanged
@@ -148,6 +149,7 @@ impl Recorder {
                     remote: *remote,
                     tls: facts.tls,
                     has_tlsa: facts.has_tlsa,
+                    is_named_by_policy: facts.is_named_by_policy,
                 };
                 // Mail that a pass leaves undecided goes into the next one at once, also in a replay.
                 let goes_on = |track: &Track| {
@@ -185,6 +187,7 @@ impl Recorder {
             | Output::Store(..)
             | Output::Release(_)
             | Output::Sign(..)
+            | Output::Https(..)
             | Output::Answer(..)
             | Output::Drained => {}
         }

@@ -47,6 +47,8 @@ pub(super) struct Tried {
     pub(super) tls: TlsMode,
     /// True if TLSA records say how it must prove itself.
     pub(super) has_tlsa: bool,
+    /// Whether an MTA-STS policy that is enforced names it.
+    pub(super) is_named_by_policy: bool,
 }
 
 /// A recipient of a message.
@@ -136,6 +138,11 @@ impl Scene<'_> {
             // Whether it needs more, the records of the hosts decide.
             Level::Dane { .. } if !self.tried.iter().any(|tried| tried.has_tlsa) => None,
             Level::Dane { .. } => Some("dane"),
+            Level::Auto { .. } if self.tried.iter().any(|tried| tried.has_tlsa) => Some("dane"),
+            // A replay knows no policies: what one has needed stands there as if a line had said it.
+            Level::Sts(_) | Level::Auto { .. } => {
+                self.tried.iter().any(|tried| tried.is_named_by_policy).then_some("verify")
+            }
             Level::None => Some("none"),
             Level::Encrypt => Some("encrypt"),
             Level::Verify(_) => Some("verify"),

@@ -106,6 +106,7 @@ impl Bench {
                 | Output::CloseDatagram(_)
                 | Output::Release(_)
                 | Output::Sign(..)
+                | Output::Https(..)
                 | Output::Event(_)
                 | Output::Answer(..)
                 | Output::Drained => {}

@@ -37,6 +37,7 @@ fn keep(input: Input<'_>) -> Seen {
         input @ (Input::TlsFailed(..)
         | Input::Store(..)
         | Input::Signed(..)
+        | Input::Https(..)
         | Input::OutboxChanged
         | Input::TryNow
         | Input::Watch(_)

@@ -20,6 +20,8 @@ impl Database {
     pub(super) fn commit_apart(&mut self, commit: &Commit) -> rusqlite::Result<Committed> {
         let began = Instant::now();
         let (mut recorded, mut has_recorded) = (self.note_flights_apart(commit)?, false);
+        // They are stored later.
+        recorded.lacks_policies = !commit.policies.is_empty();
         let mut parts = vec![verdicts(commit)];
         while let Some(mut part) = parts.pop() {
             let error = match self.commit_part(&part) {

@@ -23,6 +23,7 @@ use super::line_notes::LineNotes;
 use super::lock::DatabaseLock;
 use super::open_files::OpenFiles;
 use super::orders;
+use super::policies::PolicyTable;
 use super::pool::Pool;
 use super::pruner::Pruner;
 use super::schema::verify;
@@ -56,12 +57,19 @@ pub(crate) struct Database {
     pub(super) uncheckpointed: Uncheckpointed,
     pub(super) ledger: Ledger,
     pub(super) pruner: Pruner,
-    pub(super) flights: FlightTable,
+    pub(super) notes: Notes,
     pub(super) line_notes: LineNotes,
     /// The rows that are being worked on, as they were when they were read.
     pub(super) fingerprints: Fingerprints,
     pub(super) version: DataVersion,
     patience: Patience,
+}
+
+/// The tables that commits write besides verdicts.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    pub(super) flights: FlightTable,
+    pub(super) policies: PolicyTable,
 }
 
 /// What is kept of large messages.
@@ -154,7 +162,7 @@ impl Database {
             uncheckpointed: Uncheckpointed::default(),
             ledger: Ledger::default(),
             pruner: Pruner::default(),
-            flights: FlightTable::default(),
+            notes: Notes::default(),
             line_notes: LineNotes::default(),
             fingerprints: Fingerprints::default(),
             version,
@@ -166,6 +174,17 @@ impl Database {
         if self.files.has_log() {
             log::warn!("{}", DatabaseWarning::WriteAheadLog { path: self.path().to_path_buf() });
         }
+    }
+
+    /// Does something without waiting for locks of others.
+    pub(super) fn without_waiting<T>(
+        &mut self,
+        act: impl FnOnce(&mut Self) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        wait_for_locks(&mut self.connection, Duration::ZERO, self.patience.cancel.clone())?;
+        let result = act(self);
+        wait_for_locks(&mut self.connection, self.patience.busy_timeout, self.patience.cancel.clone())?;
+        result
     }
 
     /// Returns the token that ends all waits of this connection for locks.

@@ -42,6 +42,7 @@ mod order_task;
 mod orders;
 mod own_table;
 mod paths;
+mod policies;
 mod pool;
 mod pruner;
 mod pulse;

@@ -187,6 +187,7 @@ impl Deputy {
                 | Output::CloseDatagram(_)
                 | Output::Release(_)
                 | Output::Sign(..)
+                | Output::Https(..)
                 | Output::Answer(..)
                 | Output::Event(_) => {}
             }

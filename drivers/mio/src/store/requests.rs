@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
+use cmail_delivery::address::Domain;
 use cmail_delivery::dkim::{SignedMail, Signing, SigningRules};
 use cmail_delivery::flight::Uncertain;
 use cmail_delivery::order::{OrderId, OrderPlace, OrderStep};
@@ -11,6 +12,7 @@ use cmail_delivery::outbox::{
     Claimed, Commit, Committed, Cursor, MailId, Scanned, StoreError, StoreReply, StoreRequest, StoreTrouble,
 };
 use cmail_delivery::schedule::RetryTerms;
+use cmail_delivery::sts::StoredPolicy;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::busy::{allow_interruption, forbid_interruption};
@@ -22,6 +24,7 @@ use super::flights;
 use super::line_notes::LineNotes;
 use super::messages;
 use super::orders;
+use super::policies;
 use super::read_ahead::{Follows, ReadJob, ReadOutput};
 use super::scan::{self, Scan};
 use super::stuck;
@@ -51,6 +54,14 @@ impl Database {
             StoreRequest::CarryOut(step) => ("carry out an order in", self.carry_out(&step)),
             StoreRequest::ReadFailed { ids, original_limit_octets } => {
                 ("read failed mail from", self.read_failed(&ids, original_limit_octets))
+            }
+            StoreRequest::ReadPolicy(domain) => {
+                ("read an MTA-STS policy from", self.read_policy(&domain).map(StoreReply::Policy))
+            }
+            StoreRequest::ReadStalePolicies { now, limit } => {
+                let found =
+                    self.in_read_transaction(|database| policies::stale(&database.connection, now, limit));
+                ("read MTA-STS policies from", found.map(StoreReply::StalePolicies))
             }
         };
         answer.map_err(|error| self.failed(task, &error))
@@ -212,6 +223,10 @@ impl Database {
         Ok(())
     }
 
+    fn read_policy(&mut self, domain: &Domain) -> rusqlite::Result<Option<StoredPolicy>> {
+        self.in_read_transaction(|database| policies::read(&database.connection, domain))
+    }
+
     fn recover(&mut self, uncertain: Uncertain) -> rusqlite::Result<StoreReply> {
         // Mostly there is nothing to write, and so no lock to wait for.
         if self.in_read_transaction(|database| flights::left_behind(&database.connection))?.is_empty() {
@@ -326,6 +341,10 @@ impl Database {
         if commit.is_empty() {
             return Ok(StoreReply::Committed(Committed::default()));
         }
+        if commit.has_no_verdict() && commit.flights.is_empty() {
+            let lacks_policies = !self.store_policies(&commit);
+            return Ok(StoreReply::Committed(Committed { lacks_policies, ..Committed::default() }));
+        }
         let recorded = match self.commit_together(&commit) {
             Ok(recorded) => recorded,
             Err(error) => self.commit_otherwise(&mut commit, error)?,
@@ -346,7 +365,19 @@ impl Database {
         Ok(StoreReply::Committed(recorded))
     }
 
-    /// Records what could not be recorded together: without what is to be noted of flights, which may be in the way, or apart.
+    /// Stores policies, and returns whether it could. No lock is waited for, since other mail would wait meanwhile.
+    fn store_policies(&mut self, commit: &Commit) -> bool {
+        match self.without_waiting(|database| database.commit_together(commit)) {
+            Ok(Committed { lacks_policies, .. }) => !lacks_policies,
+            Err(error) => {
+                self.ledger.forget();
+                self.notes.policies.tell(&self.connection, &error);
+                false
+            }
+        }
+    }
+
+    /// Records what could not be recorded together: without what is to be noted of flights and policies, which may be in the way, or apart.
     fn commit_otherwise(
         &mut self,
         commit: &mut Commit,
@@ -357,15 +388,19 @@ impl Database {
         let is_about_a_row = trouble.is_about_a_row();
         // There may be room to delete mail, and none to note more.
         let is_full = trouble == StoreTrouble::Full && !commit.has_no_verdict();
-        if !commit.flights.is_empty() && (is_about_a_row || is_full) {
+        let has_notes = !commit.flights.is_empty() || !commit.policies.is_empty();
+        if has_notes && (is_about_a_row || is_full) {
             let flights = std::mem::take(&mut commit.flights);
+            let policies = std::mem::take(&mut commit.policies);
+            let (is_unmarked, lacks_policies) = (!flights.is_empty(), !policies.is_empty());
             match self.commit_together(commit) {
-                Ok(recorded) => return Ok(Committed { is_unmarked: true, ..recorded }),
+                Ok(recorded) => return Ok(Committed { is_unmarked, lacks_policies, ..recorded }),
                 Err(error) if !is_about_a_row => return Err(error),
                 // A verdict is in the way.
                 Err(_) => {
                     self.ledger.forget();
                     commit.flights = flights;
+                    commit.policies = policies;
                 }
             }
         }
@@ -408,7 +443,8 @@ impl Database {
         let version = version.within(&transaction)?;
         let mut recorded =
             record(&transaction, commit, bounces, &self.fingerprints, version, &mut self.ledger)?;
-        recorded.is_unmarked = !self.flights.note(&transaction, &commit.flights, &mut self.ledger)?;
+        recorded.is_unmarked = !self.notes.flights.note(&transaction, &commit.flights, &mut self.ledger)?;
+        recorded.lacks_policies = !self.notes.policies.note(&transaction, &commit.policies)?;
         if self.ledger.wants_pruning() {
             self.ledger.prune(&transaction)?;
         }

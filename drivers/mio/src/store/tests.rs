@@ -80,7 +80,9 @@ fn comparable(reply: StoreReply) -> StoreReply {
         StoreReply::Data(_)
         | StoreReply::Committed(_)
         | StoreReply::Recalled { .. }
-        | StoreReply::Orders(_) => reply,
+        | StoreReply::Orders(_)
+        | StoreReply::Policy(_)
+        | StoreReply::StalePolicies(_) => reply,
     }
 }
 

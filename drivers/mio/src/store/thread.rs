@@ -243,7 +243,9 @@ impl Outbox for StoreHandle {
             | StoreRequest::ReadFailed { .. }
             | StoreRequest::Recall { .. }
             | StoreRequest::Recover { .. }
-            | StoreRequest::ReadOrders { .. } => {}
+            | StoreRequest::ReadOrders { .. }
+            | StoreRequest::ReadPolicy(_)
+            | StoreRequest::ReadStalePolicies { .. } => {}
             StoreRequest::CarryOut(step) => self.read_ahead.forget_all(step.mails.iter().copied()),
         }
         self.send(Job::Request(id, request));

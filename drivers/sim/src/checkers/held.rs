@@ -41,6 +41,8 @@ impl Held {
             StoreRequest::Scan { .. }
             | StoreRequest::ReadData { .. }
             | StoreRequest::ReadOrders { .. }
+            | StoreRequest::ReadPolicy(_)
+            | StoreRequest::ReadStalePolicies { .. }
             | StoreRequest::Recover { .. } => {
                 return Ok(());
             }

@@ -121,8 +121,11 @@ impl Talk {
             Level::Encrypt => shown.is_some(),
             Level::Verify(_) | Level::Pin(_) => shown.is_some_and(|shown| shown.is_valid),
             Level::DaneOnly => is_named(),
-            Level::Dane { .. } if is_bound => is_named(),
-            Level::Dane { otherwise, .. } => otherwise == Fallback::May || shown.is_some(),
+            Level::Dane { .. } | Level::Auto { .. } if is_bound => is_named(),
+            // No domain has a policy here.
+            Level::Dane { otherwise, .. } | Level::Sts(otherwise) | Level::Auto { otherwise, .. } => {
+                otherwise == Fallback::May || shown.is_some()
+            }
         }
     }
 }

@@ -63,9 +63,12 @@ impl Checker for TlsLiveness {
 fn is_enough(scene: &Scene<'_>, talk: &Talk, settings: &Settings, shown: Shown) -> bool {
     let is_named = |keys: &[u64]| keys.contains(&shown.key);
     match talk.level(settings) {
-        Level::None | Level::May | Level::Encrypt => true,
+        // No domain has a policy here.
+        Level::None | Level::May | Level::Encrypt | Level::Sts(_) => true,
         Level::Verify(_) | Level::Pin(_) => shown.is_valid,
-        Level::Dane { .. } => talk.named_keys(scene).all(|keys| keys.is_empty() || is_named(keys)),
+        Level::Dane { .. } | Level::Auto { .. } => {
+            talk.named_keys(scene).all(|keys| keys.is_empty() || is_named(keys))
+        }
         Level::DaneOnly => talk.named_keys(scene).all(is_named),
     }
 }

@@ -23,6 +23,7 @@ use crate::mutation::Mutation;
 use crate::outbox::{MailKey, compose_bounces, inserted};
 use crate::signatures;
 use crate::talk::{Accepted, Talk};
+use crate::web::unreachable_host;
 use crate::witness::{Violation, Witness};
 
 /// The wall clock at the beginning: 2026-01-01 00:00:00 UTC.
@@ -301,6 +302,11 @@ impl<'a> Replay<'a> {
             Output::Sign(id, digests) => {
                 if let Some(dispatcher) = &mut self.dispatcher {
                     dispatcher.handle_input(self.now, Input::Signed(id, signatures::made(&digests)));
+                }
+            }
+            Output::Https(id, _) => {
+                if let Some(dispatcher) = &mut self.dispatcher {
+                    dispatcher.handle_input(self.now, Input::Https(id, Err(unreachable_host())));
                 }
             }
             Output::Event(event) => self.see(Fact::Log(&event)),

@@ -16,6 +16,7 @@ use crate::facts::{Fact, Link, Shown, tls};
 use crate::mutation::Mutation;
 use crate::network::{ClientEnd, Connection, Peer};
 use crate::signatures;
+use crate::web::unreachable_host;
 
 /// Outputs of one call after which it counts as endless.
 const ENDLESS: usize = 1_000_000;
@@ -116,6 +117,12 @@ impl World {
             Output::Store(id, request) => self.ask(id, request),
             Output::Release(ids) => self.release(&ids),
             Output::Sign(id, digests) => self.sign(id, &digests),
+            Output::Https(id, _) => {
+                let now = self.clock.now();
+                if let Some(daemon) = self.daemon() {
+                    daemon.dispatcher.handle_input(now, Input::Https(id, Err(unreachable_host())));
+                }
+            }
             Output::Event(event) => self.see(Fact::Log(&event)),
             Output::Answer(id, answer) => self.answered(id, answer),
             Output::Drained => self.daemon_ends(),

@@ -26,7 +26,9 @@ impl World {
             | StoreRequest::ReadFailed { .. }
             | StoreRequest::Recall { .. }
             | StoreRequest::Recover { .. }
-            | StoreRequest::ReadOrders { .. } => request,
+            | StoreRequest::ReadOrders { .. }
+            | StoreRequest::ReadPolicy(_)
+            | StoreRequest::ReadStalePolicies { .. } => request,
             StoreRequest::Claim { ids, transactions, recipients, signing } => {
                 StoreRequest::Claim { ids, transactions, recipients, signing: self.mutation.signing(signing) }
             }
@@ -107,7 +109,9 @@ impl World {
             | StoreRequest::ReadData { .. }
             | StoreRequest::ReadFailed { .. }
             | StoreRequest::Recall { .. }
-            | StoreRequest::ReadOrders { .. } => {
+            | StoreRequest::ReadOrders { .. }
+            | StoreRequest::ReadPolicy(_)
+            | StoreRequest::ReadStalePolicies { .. } => {
                 let reply = self.outbox.answer(request)?;
                 if self.mutation == Mutation::ChargesUnread
                     && let StoreReply::Scanned(Scanned { rows, .. }) = &reply

@@ -18,6 +18,10 @@ fn lines_are_shown_as_they_are_written() {
         "[IPv6:2001:db8::1] encrypt",
         &format!("example.org pin spki={PIN} spki={}", PIN.replace('0', "f")),
         "example.org may cert=/etc/c.pem key=/etc/k.pem",
+        "* sts else=may",
+        "example.org sts else=encrypt min=1.3 groups=classic",
+        "* auto else=may insecure_mx=dane",
+        "example.org auto else=encrypt insecure_mx=may",
     ] {
         assert_eq!(parse(text).map(|line| show_line(&line)).as_deref(), Ok(text));
     }
@@ -87,6 +91,10 @@ fn each_mistake_has_its_error() {
         ("a.example may cert=/c", "both"),
         ("a.example may key=/k", "both"),
         ("a.example may groups=some", "classic or all"),
+        ("relay:a.example sts", "sts cannot be meant for a relay"),
+        ("relay:a.example auto", "auto cannot be meant for a relay"),
+        ("a.example sts sni=b.example", "the level sts does not use it"),
+        ("a.example sts insecure_mx=may", "the level sts does not use it"),
     ] {
         let error = parse(text).unwrap_err().to_string();
         assert!(error.contains(expected), "{text}: {error}");

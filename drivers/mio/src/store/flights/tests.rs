@@ -282,10 +282,10 @@ fn what_is_only_deleted_does_not_end_the_trouble() {
     );
     note(&mut fixture, vec![mark(2, &ids)]);
     note(&mut fixture, vec![mark(1, &[])]);
-    assert!(fixture.database.flights.is_in_trouble);
+    assert!(fixture.database.notes.flights.is_in_trouble);
     fixture.execute("DROP TRIGGER no", []);
     note(&mut fixture, vec![mark(3, &ids)]);
-    assert!(!fixture.database.flights.is_in_trouble);
+    assert!(!fixture.database.notes.flights.is_in_trouble);
 }
 
 #[test]
