@@ -597,7 +597,7 @@ fn dane_comes_before_the_policy() {
         (false, record(KEY), true, not_named, "is not among the hosts"),
         (false, record(9), true, named, "none of the TLSA records"),
     ] {
-        let mut world = with_records(bare_world(auto()), is_secure, &[records.clone()]);
+        let mut world = with_records(bare_world(auto()), is_secure, core::slice::from_ref(&records));
         world.publish("example.org", "1", "enforce", hosts);
         let usual = if is_trusted { trusted() } else { untrusted() };
         world.server("192.0.2.1").usual = Behaviour { key: KEY, ..usual };

@@ -138,9 +138,12 @@ impl<T: Transport> Transport for Whole<T> {
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        self.0.await_input(timeout).map_err(|error| match error {
-            Error::Io(error) if is_end(&error) => Error::Other(Box::new(CutShort)),
-            error => error,
+        self.0.await_input(timeout).map_err(|error| {
+            if matches!(&error, Error::Io(error) if is_end(error)) {
+                Error::Other(Box::new(CutShort))
+            } else {
+                error
+            }
         })
     }
 

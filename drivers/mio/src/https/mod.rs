@@ -5,6 +5,7 @@ mod client;
 mod tests;
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
@@ -78,7 +79,11 @@ impl Fetchers {
         let (sender, waker) = (self.sender.clone(), Arc::clone(&self.waker));
         let thread = thread::Builder::new().name("https".to_owned());
         let work = move || {
-            let answer = client::ask(&request, &trust, PORT);
+            // Mail waits for an answer, whatever becomes of it.
+            let asked = catch_unwind(AssertUnwindSafe(|| client::ask(&request, &trust, PORT)));
+            let answer = asked.unwrap_or_else(|_| {
+                Err(HttpsError::new(HttpsTrouble::Machine, "the daemon has an error there"))
+            });
             // The loop may have ended.
             if sender.send((id, answer)).is_ok()
                 && let Err(error) = waker.wake()

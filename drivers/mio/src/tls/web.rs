@@ -41,12 +41,13 @@ impl WebTrust {
     /// Returns what went wrong in TLS, if that is the reason of an error of the client.
     pub(crate) fn trouble(&self, error: &io::Error) -> Option<HttpsTrouble> {
         let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
-        Some(match error {
-            rustls::Error::InvalidCertificate(_) if !self.trusts_anybody => {
-                HttpsTrouble::Certificate(CertificateTrouble::NoTrustAnchor)
-            }
-            rustls::Error::InvalidCertificate(_) => HttpsTrouble::Certificate(certificate_trouble(error)),
-            _ => HttpsTrouble::Tls,
-        })
+        if !matches!(error, rustls::Error::InvalidCertificate(_)) {
+            return Some(HttpsTrouble::Tls);
+        }
+        Some(HttpsTrouble::Certificate(if self.trusts_anybody {
+            certificate_trouble(error)
+        } else {
+            CertificateTrouble::NoTrustAnchor
+        }))
     }
 }
