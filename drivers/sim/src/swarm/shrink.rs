@@ -10,7 +10,7 @@ use crate::witness::Violation;
 type Simplification = fn(&mut Options);
 
 /// The simplifications that are tried, again and again until none helps any more.
-const SIMPLIFICATIONS: [Simplification; 48] = [
+const SIMPLIFICATIONS: [Simplification; 59] = [
     |options| options.faults = Faults::default(),
     |options| submit_at_most(options, 1),
     |options| submit_at_most(options, 2),
@@ -62,6 +62,20 @@ const SIMPLIFICATIONS: [Simplification; 48] = [
     |options| options.faults.retries = 0,
     |options| options.faults.disorder = 0,
     |options| options.faults.poison = 0,
+    |options| options.destination_lines = 0,
+    |options| options.signed = 0,
+    |options| options.faults.ad_withheld = 0,
+    |options| options.faults.tlsa_failures = 0,
+    |options| options.faults.rollovers = 0,
+    |options| options.faults.stripped = 0,
+    |options| options.faults.impostors = 0,
+    |options| options.dkim = 0,
+    |options| options.faults.sign_delays = 0,
+    |options| options.faults.sign_failures = 0,
+    |options| {
+        (options.signed, options.destination_lines) = (0, 0);
+        options.dkim = 0;
+    },
 ];
 
 /// Limits the messages, unless they are limited already: no step may make the world less simple.
