@@ -47,7 +47,7 @@ pub enum DestinationPatternError {
     /// What follows `mx:` is neither a host nor all hosts below a domain.
     #[error("after \"mx:\" must come the name of a host, or \"*.\" and the domain that the hosts are in")]
     Mx,
-    /// A sender is no destination.
+    /// It begins with `sender:`, but a destination cannot be chosen by the sender.
     #[error(
         "\"sender:\" is not known here, because mail of all senders shares the connections to a destination"
     )]

@@ -418,7 +418,7 @@ impl CandidateSearch {
         }
     }
 
-    /// Processes an answer about the TLSA records of the first host. If it is an error, nobody knows what they demand.
+    /// Processes an answer about the TLSA records of the first host. After an error it is unknown what they demand, so the host is left out.
     fn handle_dane(&mut self, answer: Answer) -> Result<(), DeadEnd> {
         let Some(search) = &mut self.under_search else { return Ok(()) };
         let Err(error) = search.dane.handle_answer(answer) else { return Ok(()) };

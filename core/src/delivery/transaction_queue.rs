@@ -19,7 +19,7 @@ pub(super) struct TransactionQueue {
     waiting: VecDeque<(Instant, Transaction)>,
     /// The number of transactions in the last batch.
     last_batch: usize,
-    /// True if transactions were requested and there is no answer.
+    /// True while a request for transactions is unanswered.
     has_asked: bool,
     /// True if the session waits for a transaction, and there was none.
     waits_for_mail: bool,
@@ -51,7 +51,7 @@ impl TransactionQueue {
         self.waiting.is_empty()
     }
 
-    /// Requests permission for the next transaction, or mail if there is none: the session can take one.
+    /// Notes that the session can take a transaction: requests permission to begin the next one, or more mail if none waits.
     pub(super) fn session_is_ready(&mut self) {
         if self.waiting.is_empty() {
             self.ask_again();

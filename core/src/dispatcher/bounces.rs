@@ -50,7 +50,6 @@ pub(super) struct Bounces {
     /// Common to all bounces.
     pub(super) announce: Arc<str>,
     pub(super) from: Arc<str>,
-    return_limit_octets: u64,
     rng: Rng,
 }
 
@@ -68,24 +67,22 @@ impl Bounces {
             reading: Reading::default(),
             announce: announce.into(),
             from: rules.from.as_ref().into(),
-            return_limit_octets: rules.return_limit_octets,
             rng,
         }
     }
 
-    /// Sets what later bounces have in common.
+    /// Sets the names that later bounces have in common.
     pub(super) fn reconfigure(&mut self, announce: &str, rules: &BounceRules) {
         self.announce = announce.into();
         self.from = rules.from.as_ref().into();
-        self.return_limit_octets = rules.return_limit_octets;
     }
 
     /// Returns the contents of the bounce of a message.
-    fn order(&mut self, message: FailedMessage, now: UnixTime) -> BounceOrder {
+    fn order(&mut self, message: FailedMessage, rules: &BounceRules, now: UnixTime) -> BounceOrder {
         BounceOrder {
             announce: Arc::clone(&self.announce),
             bounce_from: Arc::clone(&self.from),
-            return_limit_octets: self.return_limit_octets,
+            return_limit_octets: rules.return_limit_octets,
             message,
             now,
             seed: self.draw_seed(),
@@ -129,7 +126,7 @@ impl Books {
             }
             self.bounces.reading.messages += messages;
             self.bounces.reading.requests += 1;
-            let original_limit_octets = self.bounces.return_limit_octets;
+            let original_limit_octets = self.config.settings.bounces.return_limit_octets;
             self.ask(
                 StoreRequest::ReadFailed { ids: ids.clone(), original_limit_octets },
                 Asked::Bounce { ids, messages },
@@ -145,7 +142,7 @@ impl Books {
             return open == 0;
         }
         let read: usize = self.commits.replaced().map(read_octets).sum();
-        let request_octets = request_octets(self.bounces.return_limit_octets);
+        let request_octets = request_octets(self.config.settings.bounces.return_limit_octets);
         (requests + 1).saturating_mul(request_octets).saturating_add(read) <= OPEN_LIMIT_OCTETS
     }
 
@@ -253,7 +250,7 @@ impl Books {
         let expired = self.expired(&message.mails);
         let recipients = self.bounce_recipients(first.row.sender.as_ref());
         let bounce = (!recipients.is_empty()).then(|| {
-            let order = self.bounces.order(message, self.now.wall);
+            let order = self.bounces.order(message, &self.config.settings.bounces, self.now.wall);
             NewBounce { recipients, order }
         });
         self.commits.replace(Replacement { originals, expired, bounce }, told);

@@ -21,7 +21,7 @@ use crate::event::{Event, FailureKind, Level, MailFacts};
 use crate::flight::Uncertain;
 use crate::outbox::{
     Charge, Commit, Committed, DeliveredMail, FailedAttempt, MailId, PolicyNote, Refused, Replacement,
-    Reported, StoreError, StoreRequest, Warned,
+    Reported, Row, StoreError, StoreRequest, Warned,
 };
 use crate::queue::QueueState;
 use crate::relay_report::RelayReports;
@@ -348,25 +348,28 @@ impl Books {
                 }
             }
         }
-        for row in changed {
-            let id = row.id;
-            let recipient = shortened_octets(&row.recipient);
-            self.note(
-                Level::Warning,
-                format!(
-                    "mail {id} to <{recipient}> was changed by another program while it was worked on: what became of it as it was is not \
-                     recorded, and as it is now it is new mail"
-                ),
-            );
-            self.attempts.end_order(id);
-            self.set_aside.end(id);
-            self.store.suspects.forget(id);
-            self.attempts.tried(id, self.now.monotonic);
-            self.reindex_row(&row);
-        }
+        changed.iter().for_each(|row| self.take_as_new(row));
         if made_bounces || has_told {
             self.scan_new();
         }
+    }
+
+    /// Takes mail for new that another program has changed while it was worked on.
+    fn take_as_new(&mut self, row: &Row) {
+        let id = row.id;
+        let recipient = shortened_octets(&row.recipient);
+        self.note(
+            Level::Warning,
+            format!(
+                "mail {id} to <{recipient}> was changed by another program while it was worked on: what became of it as it was is not \
+                 recorded, and as it is now it is new mail"
+            ),
+        );
+        self.attempts.end_order(id);
+        self.set_aside.end(id);
+        self.store.suspects.forget(id);
+        self.attempts.tried(id, self.now.monotonic);
+        self.reindex_row(row);
     }
 
     /// Returns how the senders of late mail are told, if they are.

@@ -33,7 +33,7 @@ impl Dispatcher {
         }
     }
 
-    /// Ends an inquiry whose answer is no longer wanted.
+    /// Ends an inquiry whose client has left.
     pub(super) fn end_inquiry(&mut self, id: InquiryId) {
         self.deliveries.end_scout(id);
         self.deliveries.end_probe(&self.books, id);

@@ -230,7 +230,7 @@ impl Books {
     pub(super) fn scanned(&mut self, answer: Scanned) {
         self.scan.is_scanning = false;
         let Scanned { rows, taken, unreadable, next, data_version } = answer;
-        taken.into_iter().for_each(|id| self.was_taken(id));
+        taken.into_iter().for_each(|id| self.set_aside_taken(id));
         self.set_aside_unreadable(unreadable, &Undone::Indexing);
         self.scan.arrive(rows, next);
         if self.scan.note_version(data_version) {

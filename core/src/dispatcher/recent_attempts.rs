@@ -90,7 +90,7 @@ impl Books {
     }
 
     /// Decides whether a claimed row may be tried: it is due, or the administrator has ordered it.
-    pub(super) fn may_be_tried(&mut self, row: &Row) -> bool {
+    pub(super) fn admit_claimed(&mut self, row: &Row) -> bool {
         let state = self.retry_state_of(row);
         match state {
             RetryState::Due => {

@@ -135,7 +135,7 @@ impl Books {
                 }
             }
         }
-        taken.into_iter().for_each(|id| self.was_taken(id));
+        taken.into_iter().for_each(|id| self.set_aside_taken(id));
         self.set_aside_unreadable(unreadable, &Undone::Indexing);
         for row in &rows {
             self.index_row(row);

@@ -225,7 +225,7 @@ impl Books {
     }
 
     /// Sets mail aside that was delivered before this process began, or that another program has noted as delivered.
-    pub(super) fn was_taken(&mut self, id: MailId) {
+    pub(super) fn set_aside_taken(&mut self, id: MailId) {
         let known = self.queue.find(id);
         if self.set_aside.entries.contains_key(&id)
             || known.is_some_and(|known| known.is_claimed())

@@ -47,7 +47,7 @@ impl Books {
         self.output(Output::Sign(id, digests));
     }
 
-    /// Tells which mail of a claim leaves unsigned that was to be signed. Of mail that nobody has marked only what has a key is told.
+    /// Logs each mail of a claim that was to be signed and leaves unsigned. Unmarked mail is left out if its author's domain has no key.
     pub(super) fn note_unsigned(&mut self, transactions: &[ClaimedTransaction]) {
         for ClaimedTransaction { rows, to_sign, .. } in transactions {
             let (Some(first), Err(why)) = (rows.first(), to_sign) else { continue };
@@ -118,7 +118,7 @@ impl Books {
             let is_as_claimed = self
                 .envelope_of(&row)
                 .is_ok_and(|envelope| Some(&envelope.next_hop) == self.queue.next_hop(hop));
-            if is_as_claimed && self.may_be_tried(&row) {
+            if is_as_claimed && self.admit_claimed(&row) {
                 let recipient = ShownAddress::new(&String::from_utf8_lossy(&row.recipient));
                 self.record_failure(row.id, recipient, None, None, Failure::NotSigned(trouble.clone()));
             } else {

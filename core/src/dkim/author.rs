@@ -10,9 +10,9 @@ pub const AUTHORS_LIMIT: usize = 50;
 /// Returns the domain that all addresses of a From field have; `None` if they have several, or if anything about the value of the field
 /// is unclear: readers might show another author than the one whose domain would sign.
 ///
-/// The value is a list of mailboxes and groups with comments and folding (RFC 5322 section 3.4), or has no author. Of what is obsolete
-/// there, only dots in names and empty places of the list are taken, which nobody reads in another way; and a name that is an address of
-/// the same domain, as many programs write it.
+/// The value must be a list of mailboxes and groups with comments and folding (RFC 5322 section 3.4). Of its obsolete forms only dots in
+/// names and empty places of the list are accepted, since all readers agree on them. A display name may be an address of the same domain,
+/// as many programs write it.
 pub fn author_domain(value: &[u8]) -> Option<Domain> {
     let text = str::from_utf8(value).ok()?;
     let is_blank = |character| matches!(character, '\t' | '\r' | '\n');

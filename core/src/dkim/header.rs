@@ -9,7 +9,8 @@ use super::field::tag;
 use super::{FIELDS_LIMIT, Unsigned};
 use crate::address::Domain;
 
-/// Fields that are signed once more than they are there (RFC 6376 section 8.15): nobody can add another one that is shown instead.
+/// Fields that are signed once more often than they occur (RFC 6376 section 8.15), so that adding another one, which readers might show
+/// instead, breaks the signature.
 /// No server on the way adds them where they are missing.
 const GUARDED: [&str; 8] =
     ["from", "to", "cc", "subject", "reply-to", "mime-version", "content-type", "content-transfer-encoding"];

@@ -1,6 +1,6 @@
 //! The policies that are kept in memory.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 
 use crate::address::Domain;
@@ -25,10 +25,30 @@ pub(super) struct PolicyCache {
     entries: BTreeMap<Domain, Entry>,
     /// How many hosts their policies name.
     hosts: usize,
-    /// Domains that the database knows nothing of, in the order in which that was found out.
-    unknown: BTreeMap<Domain, u64>,
+    unknown: UnknownDomains,
     /// Counts what was asked for.
     clock: u64,
+}
+
+/// Domains that the database has no policy of.
+#[derive(Debug, Default)]
+struct UnknownDomains {
+    domains: BTreeSet<Domain>,
+    /// The order in which that was found out. Some may have a policy by now.
+    order: VecDeque<Domain>,
+}
+
+impl UnknownDomains {
+    /// Adds a domain. The first of too many is forgotten.
+    fn add(&mut self, domain: &Domain) {
+        self.domains.insert(domain.clone());
+        self.order.push_back(domain.clone());
+        if self.order.len() > UNKNOWN_LIMIT
+            && let Some(first) = self.order.pop_front()
+        {
+            self.domains.remove(&first);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -45,7 +65,7 @@ struct Entry {
 impl PolicyCache {
     /// Returns whether the database has to be asked about a domain.
     pub(super) fn knows(&self, domain: &Domain) -> bool {
-        self.entries.contains_key(domain) || self.unknown.contains_key(domain)
+        self.entries.contains_key(domain) || self.unknown.domains.contains(domain)
     }
 
     /// Returns the policy of a domain, if one holds.
@@ -79,23 +99,14 @@ impl PolicyCache {
         // What cannot be read is as good as nothing.
         match stored.and_then(|stored| Some((stored.known()?, stored.used))) {
             Some((known, used)) => self.insert(known, used, None),
-            None => {
-                self.clock += 1;
-                self.unknown.insert(domain.clone(), self.clock);
-                if self.unknown.len() > UNKNOWN_LIMIT
-                    && let Some((first, _)) = self.unknown.iter().min_by_key(|(_, asked)| **asked)
-                {
-                    let first = first.clone();
-                    self.unknown.remove(&first);
-                }
-            }
+            None => self.unknown.add(domain),
         }
     }
 
     /// Keeps a policy that was fetched, and is to be stored, unless the database has it.
     pub(super) fn insert(&mut self, known: KnownPolicy, used: UnixTime, unstored: Option<StoredPolicy>) {
         let domain = known.domain.clone();
-        self.unknown.remove(&domain);
+        self.unknown.domains.remove(&domain);
         self.remove(&domain);
         self.clock += 1;
         self.hosts += known.policy.hosts.len();
@@ -120,7 +131,7 @@ impl PolicyCache {
 
     /// Forgets what the database has.
     pub(super) fn forget_stored(&mut self) {
-        self.unknown.clear();
+        self.unknown = UnknownDomains::default();
         self.entries.retain(|_, entry| entry.unstored.is_some());
         self.hosts = self.entries.values().map(|entry| entry.policy.policy.hosts.len()).sum();
     }

@@ -169,8 +169,7 @@ impl PolicyFinder {
 
     /// Returns when to call [`PolicyFinder::handle_timeout`].
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let turn = self.line.iter().filter_map(|domain| self.turn_end(domain)).min();
-        [turn, self.refresh.next_time()].into_iter().flatten().min()
+        [self.first_turn_end(), self.refresh.next_time()].into_iter().flatten().min()
     }
 
     /// Returns whether no search is under way.
@@ -192,10 +191,9 @@ impl PolicyFinder {
                 self.begin(&domain, Purpose::Refresh);
             }
         }
-        let is_over = |domain: &&Domain| self.turn_end(domain).is_some_and(|until| until <= now.monotonic);
-        let over: Vec<Domain> = self.line.iter().filter(is_over).cloned().collect();
-        for domain in over {
-            self.line.retain(|waiting| *waiting != domain);
+        while self.first_turn_end().is_some_and(|until| until <= now.monotonic)
+            && let Some(domain) = self.line.pop_front()
+        {
             self.fail(now, &domain, FetchTrouble::NoTurn);
         }
     }
@@ -472,9 +470,9 @@ impl PolicyFinder {
         }
     }
 
-    /// Returns until when a search waits for its turn.
-    fn turn_end(&self, domain: &Domain) -> Option<Instant> {
-        match self.searches.get(domain)? {
+    /// Returns until when the first search in line waits for its turn. The others wait longer.
+    fn first_turn_end(&self) -> Option<Instant> {
+        match self.searches.get(self.line.front()?)? {
             Search { stage: Stage::InLine { until, .. }, .. } => Some(*until),
             Search { .. } => None,
         }

@@ -4,6 +4,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use crate::address::Domain;
+use crate::outbox::POLICY_AGE_SECONDS;
 use crate::rng::Rng;
 use crate::sts::StalePolicy;
 use crate::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use crate::time::{Duration, Instant};
 const SURVEY_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
 /// Longest time that a policy which mail goes by is not fetched again (RFC 8461 section 3.3 suggests a day).
-const REFRESH_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
+const REFRESH_LIMIT: Duration = Duration::from_secs(POLICY_AGE_SECONDS.unsigned_abs());
 
 /// Least time between the beginnings of two fetches that no mail waits for.
 const START_INTERVAL: Duration = Duration::from_secs(1);

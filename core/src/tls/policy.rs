@@ -197,9 +197,7 @@ impl TlsPlan {
         };
         Self { need, terms: Arc::new(terms) }
     }
-}
 
-impl TlsPlan {
     /// Returns the plan for a host that the MTA-STS policy of the domain names, where this version is the earliest that is enough. A policy
     /// that is not enforced is only judged, and what is needed in any case stays so.
     pub fn by_sts(&self, least: TlsVersion, host: Domain, is_enforced: bool) -> Self {
@@ -221,9 +219,7 @@ impl TlsPlan {
         };
         Self { need, terms: Arc::new(terms) }
     }
-}
 
-impl TlsPlan {
     /// Returns whether an MTA-STS policy that is enforced is the reason for what is needed.
     pub fn is_by_sts(&self) -> bool {
         let of_policy = |requirement: Requirement| {

@@ -71,7 +71,7 @@ impl Deliveries {
         assert!(!delivery.is_over(), "{hop:?} is over");
         let is_asking = matches!(waits, Waits::ForDns(_) | Waits::ForPolicy);
         assert_eq!(delivery.is_looking_up(), is_asking, "{hop:?} waits for name servers, or for a policy");
-        let is_asker = self.directory.policies.is_waited_for(Asker::Destination(hop));
+        let is_asker = self.directory.policies.is_waiting(Asker::Destination(hop));
         assert_eq!(is_asker, waits == Waits::ForPolicy, "{hop:?} waits: {waits:?}");
         assert_eq!(delivery.connection_count(), pass.connections().ids().count(), "connections of {hop:?}");
     }

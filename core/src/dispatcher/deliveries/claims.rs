@@ -273,7 +273,7 @@ impl Books {
         for row in claimed.rows {
             match self.envelope_of(&row) {
                 Ok(envelope)
-                    if Some(&envelope.next_hop) == self.queue.next_hop(hop) && self.may_be_tried(&row) =>
+                    if Some(&envelope.next_hop) == self.queue.next_hop(hop) && self.admit_claimed(&row) =>
                 {
                     reverse_path = envelope.reverse_path;
                     self.outlet.tally.count_claimed(&row, self.now.wall);

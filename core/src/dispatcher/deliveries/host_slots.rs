@@ -65,7 +65,7 @@ pub(super) struct SlotRequest<'a> {
     pub(super) is_last_resort: bool,
 }
 
-/// The reason why there is no slot.
+/// The reason why a connection gets no slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SlotRefusal {
     /// The address has as many connections as it may.

@@ -40,13 +40,13 @@ pub(super) enum Asker {
 }
 
 impl PolicyDesk {
-    /// Finds the policy of a domain for somebody.
+    /// Finds the policy of a domain for an asker.
     pub(super) fn find(&mut self, now: Now, domain: &Domain, asker: Asker) {
         self.askers.entry(domain.clone()).or_default().insert(asker);
         self.finder.find(now, domain);
     }
 
-    /// Notes that somebody waits for nothing any more. The search goes on, since others will want to know.
+    /// Forgets an asker that no longer waits. The search goes on, since its result is kept for others.
     pub(super) fn forget(&mut self, asker: Asker) {
         self.askers.retain(|_, askers| {
             askers.remove(&asker);
@@ -59,8 +59,8 @@ impl PolicyDesk {
         self.lookups.contains_key(&lookup)
     }
 
-    /// Returns whether somebody waits.
-    pub(super) fn is_waited_for(&self, asker: Asker) -> bool {
+    /// Returns whether an asker waits for a policy.
+    pub(super) fn is_waiting(&self, asker: Asker) -> bool {
         self.askers.values().any(|askers| askers.contains(&asker))
     }
 
@@ -79,7 +79,7 @@ impl PolicyDesk {
         self.finder.reconfigure(now, keeps_fresh);
     }
 
-    /// Returns whether no search is under way, and nobody waits.
+    /// Returns whether no search is under way, and no asker waits.
     #[cfg(test)]
     pub(super) fn is_idle(&self) -> bool {
         self.finder.is_idle() && self.askers.is_empty() && self.lookups.is_empty()

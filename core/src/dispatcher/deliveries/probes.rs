@@ -175,7 +175,7 @@ impl Deliveries {
         self.with_probe(books, id, Delivery::start);
     }
 
-    /// Ends a probe whose answer is no longer wanted.
+    /// Ends a probe whose client has left.
     pub(in crate::dispatcher) fn end_probe(&mut self, books: &Books, id: InquiryId) {
         if let Some(run) = self.inquiries.probes.open.get_mut(&id) {
             run.is_wanted = false;

@@ -212,7 +212,7 @@ impl Books {
                     failure.failure.clone()
                 })
             }
-            RecallReason::Unroutable => self.envelope_of(row).err().filter(|_| self.may_be_tried(row)),
+            RecallReason::Unroutable => self.envelope_of(row).err().filter(|_| self.admit_claimed(row)),
         }
     }
 

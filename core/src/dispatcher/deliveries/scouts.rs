@@ -64,7 +64,7 @@ impl Deliveries {
         self.advance_scout(books, id);
     }
 
-    /// Ends an inquiry whose answer is no longer wanted.
+    /// Ends an inquiry whose client has left.
     pub(in crate::dispatcher) fn end_scout(&mut self, id: InquiryId) {
         self.inquiries.scouts.open.remove(&id);
         self.directory.policies.forget(Asker::Scout(id));

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use cmail_delivery::bounce::compose_ordered;
 use cmail_delivery::dkim::SignMark;
 use cmail_delivery::outbox::{
-    Charge, Commit, Committed, DeliveredMail, FailedAttempt, MailId, Replacement, Reported,
+    Charge, Commit, Committed, DeliveredMail, FailedAttempt, MailId, Replacement, Reported, Row,
 };
 use cmail_delivery::wording::{order_in, retry_line};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
@@ -15,6 +15,7 @@ use super::failures::{last_try, row_with_failures};
 use super::fingerprints::{Compared, Fingerprints};
 use super::ledger::{Fate, Ledger};
 use super::rows::octets;
+use super::warnings::Failed;
 use super::{envelopes, holds, last_failures, relay_reports, rows, stuck, warnings};
 
 /// Composes the data of the bounces of a commit, in their order.
@@ -32,109 +33,157 @@ pub(super) fn record(
     version: i64,
     ledger: &mut Ledger,
 ) -> rusqlite::Result<Committed> {
-    let mut changed = Vec::new();
-    let mut is_as_claimed = |id: MailId, part: Compared| {
-        let now = fingerprints.changed(transaction, id, part, version)?;
+    let committed = Committed::default();
+    let done_with = Vec::with_capacity(commit.delivered.len() + commit.replaced.len());
+    let mut recorder = Recorder {
+        transaction,
+        commit,
+        fingerprints,
+        version,
+        ledger,
+        committed,
+        done_with,
+        successors: Vec::new(),
+    };
+    recorder.record_delivered()?;
+    let failed = recorder.record_failed()?;
+    recorder.warn_senders(&failed)?;
+    recorder.record_replaced(bounces)?;
+    recorder.finish(failed)
+}
+
+/// Records the verdicts of a commit.
+struct Recorder<'a> {
+    transaction: &'a Transaction<'a>,
+    commit: &'a Commit,
+    fingerprints: &'a Fingerprints,
+    version: i64,
+    ledger: &'a mut Ledger,
+    committed: Committed,
+    /// Deleted last: SQLite has to save a page in its journal if one transaction frees it and uses it again.
+    done_with: Vec<MailId>,
+    /// The mail that has taken the ids of mail which an earlier process has sent.
+    successors: Vec<Row>,
+}
+
+impl Recorder<'_> {
+    /// Returns whether a mail is as it was when it was claimed. Notes it as changed if it is not.
+    fn is_as_claimed(&mut self, id: MailId, part: Compared) -> rusqlite::Result<bool> {
+        let now = self.fingerprints.changed(self.transaction, id, part, self.version)?;
         let is_as_claimed = now.is_none();
-        changed.extend(now);
-        Ok::<_, rusqlite::Error>(is_as_claimed)
-    };
-    let has_stuck = stuck::exists(transaction)?;
-    let mut successors = Vec::new();
-    // Deleted last: SQLite has to save a page in its journal if one transaction frees it and uses it again.
-    let mut done_with = Vec::with_capacity(commit.delivered.len() + commit.replaced.len());
-    let mut reported = Vec::new();
-    for mail in &commit.delivered {
-        let DeliveredMail { id, attempt, .. } = mail;
-        if let Some(attempt) = attempt {
-            let submission = fingerprints.submission(*id);
-            ledger.add_attempt(transaction, *id, &attempt.facts(), submission, None, || {
-                attempt.result.reply.text()
-            })?;
-        }
-        // Of what an earlier process has sent nothing is known but its note.
-        let successor =
-            if fingerprints.knows(*id) || !has_stuck { None } else { stuck::successor(transaction, *id)? };
-        if successor.is_none() && is_as_claimed(*id, Compared::MessageAndRecipient)? {
-            reported.extend(report(transaction, commit, mail, ledger)?);
-            done_with.push(*id);
-        }
-        successors.extend(successor);
-        if has_stuck {
-            stuck::end(transaction, *id)?;
-        }
+        self.committed.changed.extend(now);
+        Ok(is_as_claimed)
     }
-    let mut attempts = Vec::with_capacity(commit.failed.len());
-    for attempt in &commit.failed {
-        let submission = fingerprints.submission(attempt.id);
-        ledger.add_attempt(
-            transaction,
-            attempt.id,
-            &attempt.attempt.facts(),
-            submission,
-            attempt.line,
-            || attempt.text(),
-        )?;
-        if is_as_claimed(attempt.id, Compared::WholeRow)? {
-            let tried_before = match commit.warnings {
-                Some(_) => last_try(transaction, attempt.id)?,
-                None => None,
-            };
-            let counts = match attempt.charge {
-                Charge::Counts => true,
-                Charge::Early => false,
-                Charge::Holds => !holds::hold_uncertain(transaction, attempt.id)?,
-            };
-            if counts {
-                record_failure(transaction, attempt)?;
+
+    /// Records what was delivered.
+    fn record_delivered(&mut self) -> rusqlite::Result<()> {
+        let (transaction, commit) = (self.transaction, self.commit);
+        let has_stuck = stuck::exists(transaction)?;
+        for mail in &commit.delivered {
+            let DeliveredMail { id, attempt, .. } = mail;
+            if let Some(attempt) = attempt {
+                let submission = self.fingerprints.submission(*id);
+                self.ledger.add_attempt(transaction, *id, &attempt.facts(), submission, None, || {
+                    attempt.result.reply.text()
+                })?;
             }
-            attempts.push((attempt.id, tried_before));
-        }
-    }
-    let (mut failed, mut texts) = (Vec::with_capacity(attempts.len()), rows::texts());
-    for (id, tried_before) in attempts {
-        let row = row_with_failures(transaction, id, &mut texts)?;
-        failed.extend(row.map(|row| (row, tried_before)));
-    }
-    let warned = match &commit.warnings {
-        Some(warnings) => warnings::insert(transaction, warnings, commit.own_mark, &failed)?,
-        None => Vec::new(),
-    };
-    let mut not_replaced = Vec::new();
-    let mut inserted = Vec::with_capacity(commit.replaced.len());
-    for (replacement, bounce) in commit.replaced.iter().zip(bounces) {
-        let mut remaining = Vec::with_capacity(replacement.originals.len());
-        for id in &replacement.originals {
-            if exists(transaction, *id)? && is_as_claimed(*id, Compared::WholeRow)? {
-                remaining.push(*id);
+            // Of what an earlier process has sent nothing is known but its note.
+            let is_known = self.fingerprints.knows(*id) || !has_stuck;
+            let successor = if is_known { None } else { stuck::successor(transaction, *id)? };
+            if successor.is_none() && self.is_as_claimed(*id, Compared::MessageAndRecipient)? {
+                self.committed.reported.extend(report(transaction, commit, mail, self.ledger)?);
+                self.done_with.push(*id);
+            }
+            self.successors.extend(successor);
+            if has_stuck {
+                stuck::end(transaction, *id)?;
             }
         }
-        if remaining.len() == replacement.originals.len() {
-            for id in &remaining {
-                let why = why_replaced(transaction, replacement, *id)?;
-                ledger.add_end(transaction, *id, replacement.fate(*id).into(), why.as_deref())?;
-            }
-            inserted.push(insert_bounce(transaction, replacement, commit.own_mark, bounce)?);
-            done_with.append(&mut remaining);
-        } else {
-            inserted.push(Vec::new());
-            not_replaced.append(&mut remaining);
-        }
+        Ok(())
     }
-    done_with.iter().try_for_each(|id| delete(transaction, *id))?;
-    changed.append(&mut successors);
-    let deleted: HashSet<MailId> =
-        if failed.is_empty() { HashSet::new() } else { done_with.into_iter().collect() };
-    let failed = failed.into_iter().map(|(row, _)| row).filter(|row| !deleted.contains(&row.id)).collect();
-    Ok(Committed {
-        failed,
-        not_replaced,
-        changed,
-        bounces: inserted,
-        warned,
-        reported,
-        ..Committed::default()
-    })
+
+    /// Records the failed attempts. Returns the rows as they are now.
+    fn record_failed(&mut self) -> rusqlite::Result<Vec<Failed>> {
+        let (transaction, commit) = (self.transaction, self.commit);
+        let mut attempts = Vec::with_capacity(commit.failed.len());
+        for attempt in &commit.failed {
+            let submission = self.fingerprints.submission(attempt.id);
+            self.ledger.add_attempt(
+                transaction,
+                attempt.id,
+                &attempt.attempt.facts(),
+                submission,
+                attempt.line,
+                || attempt.text(),
+            )?;
+            if self.is_as_claimed(attempt.id, Compared::WholeRow)? {
+                let tried_before = match commit.warnings {
+                    Some(_) => last_try(transaction, attempt.id)?,
+                    None => None,
+                };
+                let counts = match attempt.charge {
+                    Charge::Counts => true,
+                    Charge::Early => false,
+                    Charge::Holds => !holds::hold_uncertain(transaction, attempt.id)?,
+                };
+                if counts {
+                    record_failure(transaction, attempt)?;
+                }
+                attempts.push((attempt.id, tried_before));
+            }
+        }
+        let (mut failed, mut texts) = (Vec::with_capacity(attempts.len()), rows::texts());
+        for (id, tried_before) in attempts {
+            let row = row_with_failures(transaction, id, &mut texts)?;
+            failed.extend(row.map(|row| (row, tried_before)));
+        }
+        Ok(failed)
+    }
+
+    /// Tells the senders of late mail.
+    fn warn_senders(&mut self, failed: &[Failed]) -> rusqlite::Result<()> {
+        if let Some(warnings) = &self.commit.warnings {
+            self.committed.warned =
+                warnings::insert(self.transaction, warnings, self.commit.own_mark, failed)?;
+        }
+        Ok(())
+    }
+
+    /// Replaces mail that is given up by its bounces, unless some of it has changed.
+    fn record_replaced(&mut self, bounces: Vec<Option<Bytes>>) -> rusqlite::Result<()> {
+        let (transaction, commit) = (self.transaction, self.commit);
+        for (replacement, bounce) in commit.replaced.iter().zip(bounces) {
+            let mut remaining = Vec::with_capacity(replacement.originals.len());
+            for id in &replacement.originals {
+                if exists(transaction, *id)? && self.is_as_claimed(*id, Compared::WholeRow)? {
+                    remaining.push(*id);
+                }
+            }
+            if remaining.len() == replacement.originals.len() {
+                for id in &remaining {
+                    let why = why_replaced(transaction, replacement, *id)?;
+                    self.ledger.add_end(transaction, *id, replacement.fate(*id).into(), why.as_deref())?;
+                }
+                let inserted = insert_bounce(transaction, replacement, commit.own_mark, bounce)?;
+                self.committed.bounces.push(inserted);
+                self.done_with.append(&mut remaining);
+            } else {
+                self.committed.bounces.push(Vec::new());
+                self.committed.not_replaced.append(&mut remaining);
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes what is done with. Returns what has come of the commit.
+    fn finish(mut self, failed: Vec<Failed>) -> rusqlite::Result<Committed> {
+        self.done_with.iter().try_for_each(|id| delete(self.transaction, *id))?;
+        self.committed.changed.append(&mut self.successors);
+        let deleted: HashSet<MailId> =
+            if failed.is_empty() { HashSet::new() } else { self.done_with.into_iter().collect() };
+        let failed = failed.into_iter().map(|(row, _)| row).filter(|row| !deleted.contains(&row.id));
+        Ok(Committed { failed: failed.collect(), ..self.committed })
+    }
 }
 
 /// Tells the sender of delivered mail, where that is wanted, before it is deleted.
