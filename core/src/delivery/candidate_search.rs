@@ -456,12 +456,12 @@ impl CandidateSearch {
             return Err(HostTrouble::NoUsableFamily(host.clone()));
         }
         let plan = policy.tls.plan(next_hop, host);
-        let needed_by = if matches!(dane, HostDane::Present { .. }) { Basis::Dane } else { Basis::Config };
-        let found = match (dane, &policy.tls.level) {
+        let (found, needed_by) = match (dane, &policy.tls.level) {
             (HostDane::Absent, Level::DaneOnly) => return Err(HostTrouble::NoTlsa(host.clone())),
             (HostDane::Absent, _) => {
                 let plan = Arc::new(self.route.plan_by_sts(plan, &policy.tls, host)?);
-                route::candidates(host, &usable, self.ports(policy), policy, &plan)
+                let needed_by = plan.need.judge_plain_text().err().map_or(Basis::Config, |short| short.basis);
+                (route::candidates(host, &usable, self.ports(policy), policy, &plan), needed_by)
             }
             (HostDane::Present { base, ports }, level) => {
                 let names = self.reference_names(host, &base);
@@ -490,7 +490,7 @@ impl CandidateSearch {
                 if !has_records && *level == Level::DaneOnly {
                     return Err(HostTrouble::NoTlsa(host.clone()));
                 }
-                found
+                (found, Basis::Dane)
             }
         };
         if found.is_empty() { Err(HostTrouble::NoUsablePort(host.clone(), needed_by)) } else { Ok(found) }

@@ -136,8 +136,15 @@ impl PendingCommits {
         self.pending.failed.push(failed);
     }
 
-    /// Records something about a policy.
+    /// Records something about a policy, instead of the same of before: while the database refuses commits, it may come again and again.
     pub(super) fn note_policy(&mut self, note: PolicyNote) {
+        let is_same = |other: &PolicyNote| match (other, &note) {
+            (PolicyNote::Fetched(other), PolicyNote::Fetched(policy)) => other.domain == policy.domain,
+            (PolicyNote::Used(other, _), PolicyNote::Used(domain, _)) => other == domain,
+            (PolicyNote::Fetched(_), PolicyNote::Used(..))
+            | (PolicyNote::Used(..), PolicyNote::Fetched(_)) => false,
+        };
+        self.pending.policies.retain(|other| !is_same(other));
         self.pending.policies.push(note);
     }
 

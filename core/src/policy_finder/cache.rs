@@ -51,11 +51,28 @@ impl UnknownDomains {
     }
 }
 
+/// A policy, and when mail last went by it, as far as that is recorded.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    pub(super) policy: Arc<KnownPolicy>,
+    pub(super) used: UnixTime,
+}
+
+impl Kept {
+    /// Returns the policy, if it holds at this time.
+    pub(super) fn in_force(&self, now: UnixTime) -> Option<Arc<KnownPolicy>> {
+        self.policy.holds(now).then(|| Arc::clone(&self.policy))
+    }
+
+    /// Returns whether it is to be recorded that mail goes by the policy at this time.
+    pub(super) fn is_long_unused(&self, now: UnixTime) -> bool {
+        now.0.saturating_sub(self.used.0) >= USE_SECONDS
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
-    policy: Arc<KnownPolicy>,
-    /// When mail last went by it, as far as that is recorded.
-    used: UnixTime,
+    kept: Kept,
     /// The policy as it is to be stored, as long as the database does not have it.
     unstored: Option<StoredPolicy>,
     /// When it was last asked for.
@@ -68,50 +85,47 @@ impl PolicyCache {
         self.entries.contains_key(domain) || self.unknown.domains.contains(domain)
     }
 
-    /// Returns the policy of a domain, if one holds.
-    pub(super) fn find(&mut self, domain: &Domain, now: UnixTime) -> Option<Arc<KnownPolicy>> {
+    /// Takes the policy of a domain up again, whether or not it still holds. It is among the last to be forgotten then.
+    pub(super) fn take_up(&mut self, domain: &Domain) -> Option<Kept> {
         self.clock += 1;
         let entry = self.entries.get_mut(domain)?;
         entry.asked = self.clock;
-        entry.policy.holds(now).then(|| Arc::clone(&entry.policy))
+        Some(entry.kept.clone())
     }
 
-    /// Returns when mail last went by the policy of a domain, within a day.
-    pub(super) fn last_use(&self, domain: &Domain) -> Option<UnixTime> {
-        self.entries.get(domain).map(|entry| entry.used)
-    }
-
-    /// Notes that mail goes by a policy now. Returns whether that is to be recorded.
-    pub(super) fn note_use(&mut self, domain: &Domain, now: UnixTime) -> bool {
-        let Some(entry) = self.entries.get_mut(domain) else { return false };
-        let is_new = now.0.saturating_sub(entry.used.0) >= USE_SECONDS;
-        if is_new {
-            entry.used = now;
+    /// Notes that mail goes by the policy of a domain, which is being recorded.
+    pub(super) fn note_use(&mut self, domain: &Domain, now: UnixTime) {
+        let Some(entry) = self.entries.get_mut(domain) else { return };
+        entry.kept.used = now;
+        if let Some(unstored) = &mut entry.unstored {
+            unstored.used = now;
         }
-        is_new
     }
 
-    /// Keeps what the database has of a domain, unless something newer is known.
-    pub(super) fn keep_stored(&mut self, domain: &Domain, stored: Option<&StoredPolicy>) {
+    /// Keeps what the database has of a domain, unless something newer is known. Returns what is known now.
+    pub(super) fn keep_stored(&mut self, domain: &Domain, stored: Option<&StoredPolicy>) -> Option<Kept> {
         if self.knows(domain) {
-            return;
+            return self.take_up(domain);
         }
         // What cannot be read is as good as nothing.
-        match stored.and_then(|stored| Some((stored.known()?, stored.used))) {
-            Some((known, used)) => self.insert(known, used, None),
-            None => self.unknown.add(domain),
-        }
+        let Some((known, used)) = stored.and_then(|stored| Some((stored.known()?, stored.used))) else {
+            self.unknown.add(domain);
+            return None;
+        };
+        let kept = Kept { policy: Arc::new(known), used };
+        // It may be forgotten at once, if all others are to be stored.
+        self.insert(kept.clone(), None);
+        Some(kept)
     }
 
     /// Keeps a policy that was fetched, and is to be stored, unless the database has it.
-    pub(super) fn insert(&mut self, known: KnownPolicy, used: UnixTime, unstored: Option<StoredPolicy>) {
-        let domain = known.domain.clone();
+    pub(super) fn insert(&mut self, kept: Kept, unstored: Option<StoredPolicy>) {
+        let domain = kept.policy.domain.clone();
         self.unknown.domains.remove(&domain);
         self.remove(&domain);
         self.clock += 1;
-        self.hosts += known.policy.hosts.len();
-        let entry = Entry { policy: Arc::new(known), used, unstored, asked: self.clock };
-        self.entries.insert(domain, entry);
+        self.hosts += kept.policy.policy.hosts.len();
+        self.entries.insert(domain, Entry { kept, unstored, asked: self.clock });
         while self.entries.len() > POLICIES_LIMIT || (self.hosts > HOSTS_LIMIT && self.entries.len() > 1) {
             // One that the database has comes back when it is asked for.
             let first = self.entries.iter().min_by_key(|(_, entry)| (entry.unstored.is_some(), entry.asked));
@@ -133,7 +147,7 @@ impl PolicyCache {
     pub(super) fn forget_stored(&mut self) {
         self.unknown = UnknownDomains::default();
         self.entries.retain(|_, entry| entry.unstored.is_some());
-        self.hosts = self.entries.values().map(|entry| entry.policy.policy.hosts.len()).sum();
+        self.hosts = self.entries.values().map(|entry| entry.kept.policy.policy.hosts.len()).sum();
     }
 
     /// Returns what the database does not have, for another try to store it.
@@ -143,7 +157,7 @@ impl PolicyCache {
 
     fn remove(&mut self, domain: &Domain) {
         if let Some(entry) = self.entries.remove(domain) {
-            self.hosts -= entry.policy.policy.hosts.len();
+            self.hosts -= entry.kept.policy.policy.hosts.len();
         }
     }
 }

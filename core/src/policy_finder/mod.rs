@@ -18,7 +18,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use self::cache::PolicyCache;
+use self::cache::{Kept, PolicyCache};
 use self::refresh::Refresh;
 use crate::address::Domain;
 use crate::event::Level;
@@ -36,6 +36,8 @@ use crate::time::{Duration, Instant, Now, UnixTime};
 
 /// Most policies that are fetched at once.
 const FETCHES_LIMIT: usize = 16;
+/// Most of them that are the first of their domains. Whoever keeps these busy must not make known ones expire.
+const FIRST_FETCHES_LIMIT: usize = 12;
 
 /// Longest time that mail waits until its policy is being fetched. Hosts of other domains may take a minute each.
 const TURN_LIMIT: Duration = Duration::from_secs(60);
@@ -75,8 +77,10 @@ pub(crate) enum FinderOutput {
 pub(crate) struct PolicyFinder {
     cache: PolicyCache,
     searches: BTreeMap<Domain, Search>,
-    /// The searches that wait until fewer policies are being fetched.
-    line: VecDeque<Domain>,
+    /// The searches that wait until fewer policies are being fetched, in the order in which they began to: those of domains without a
+    /// policy that is known, and the others.
+    first_line: VecDeque<Domain>,
+    renewal_line: VecDeque<Domain>,
     fetches: BTreeMap<HttpsId, Domain>,
     last_fetch: u64,
     setbacks: ExpiringMap<Domain, Setback>,
@@ -89,6 +93,8 @@ pub(crate) struct PolicyFinder {
 struct Search {
     stage: Stage,
     purpose: Purpose,
+    /// What is known meanwhile, as it was when the search began. It is held here, since the cache may forget it.
+    known: Option<Kept>,
 }
 
 #[derive(Debug)]
@@ -128,7 +134,8 @@ impl Default for PolicyFinder {
         Self {
             cache: PolicyCache::default(),
             searches: BTreeMap::new(),
-            line: VecDeque::new(),
+            first_line: VecDeque::new(),
+            renewal_line: VecDeque::new(),
             fetches: BTreeMap::new(),
             last_fetch: 0,
             setbacks: ExpiringMap::new(SETBACKS_LIMIT),
@@ -155,9 +162,10 @@ impl PolicyFinder {
         let is_past_record = !matches!(search.stage, Stage::Reading | Stage::AskingRecord);
         if is_refresh
             && is_past_record
-            && let Some(known) = self.cache.find(domain, now.wall)
+            && let Some(known) = search.known(now)
         {
-            return self.tell(now, domain, Finding { policy: Some(known), trouble: None });
+            self.note_use(now, domain);
+            return self.tell(domain, Finding { policy: Some(known), trouble: None });
         }
         search.purpose = Purpose::Mail;
     }
@@ -169,13 +177,15 @@ impl PolicyFinder {
 
     /// Returns when to call [`PolicyFinder::handle_timeout`].
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        [self.first_turn_end(), self.refresh.next_time()].into_iter().flatten().min()
+        let turn_ends = [&self.first_line, &self.renewal_line].map(|line| self.first_turn_end(line));
+        turn_ends.into_iter().chain([self.refresh.next_time()]).flatten().min()
     }
 
     /// Returns whether no search is under way.
     #[cfg(test)]
     pub(crate) fn is_idle(&self) -> bool {
-        self.searches.is_empty() && self.line.is_empty() && self.fetches.is_empty()
+        let lines = [&self.first_line, &self.renewal_line];
+        self.searches.is_empty() && lines.iter().all(|line| line.is_empty()) && self.fetches.is_empty()
     }
 
     /// Does what is due.
@@ -191,8 +201,14 @@ impl PolicyFinder {
                 self.begin(&domain, Purpose::Refresh);
             }
         }
-        while self.first_turn_end().is_some_and(|until| until <= now.monotonic)
-            && let Some(domain) = self.line.pop_front()
+        let is_over = |turn_end: Option<Instant>| turn_end.is_some_and(|until| until <= now.monotonic);
+        while is_over(self.first_turn_end(&self.first_line))
+            && let Some(domain) = self.first_line.pop_front()
+        {
+            self.fail(now, &domain, FetchTrouble::NoTurn);
+        }
+        while is_over(self.first_turn_end(&self.renewal_line))
+            && let Some(domain) = self.renewal_line.pop_front()
         {
             self.fail(now, &domain, FetchTrouble::NoTurn);
         }
@@ -205,13 +221,13 @@ impl PolicyFinder {
         domain: &Domain,
         answer: Result<Option<StoredPolicy>, StoreError>,
     ) {
-        let Some(Search { stage: stage @ Stage::Reading, .. }) = self.searches.get_mut(domain) else {
+        let Some(Search { stage: stage @ Stage::Reading, known, .. }) = self.searches.get_mut(domain) else {
             return;
         };
         match answer {
             Ok(stored) => {
                 *stage = Stage::AskingRecord;
-                self.cache.keep_stored(domain, stored.as_ref());
+                *known = self.cache.keep_stored(domain, stored.as_ref());
                 self.outputs.push_back(FinderOutput::LookupRecord(domain.clone()));
             }
             Err(error) => self.give_up(now, domain, LocalFindTrouble::Store(error)),
@@ -230,9 +246,11 @@ impl PolicyFinder {
         domain: &Domain,
         answer: Result<Vec<Box<[u8]>>, LookupError>,
     ) {
-        let Some(Search { stage: Stage::AskingRecord, purpose }) = self.searches.get(domain) else { return };
-        let purpose = *purpose;
-        let known = self.cache.find(domain, now.wall);
+        let Some(search @ Search { stage: Stage::AskingRecord, purpose, .. }) = self.searches.get(domain)
+        else {
+            return;
+        };
+        let (purpose, known) = (*purpose, search.known(now));
         let record = match answer {
             Ok(texts) => sts::find(texts.iter().map(AsRef::as_ref)).map_err(FindTrouble::Record),
             Err(LookupError::NameDoesNotExist | LookupError::NoAddress) => {
@@ -250,7 +268,8 @@ impl PolicyFinder {
             (Ok(id), Some(known)) if known.id == id => {
                 let is_sure = known.fetched <= now.wall;
                 if purpose == Purpose::Mail {
-                    self.tell(now, domain, Finding { policy: Some(known), trouble: None });
+                    self.note_use(now, domain);
+                    self.tell(domain, Finding { policy: Some(known), trouble: None });
                 }
                 // The clock was set back: how old the policy is nobody knows.
                 if purpose == Purpose::Refresh || !is_sure {
@@ -282,7 +301,8 @@ impl PolicyFinder {
                 let path = "/.well-known/mta-sts.txt";
                 let request = HttpsRequest { host, addresses, path, limit_octets: POLICY_LIMIT_OCTETS };
                 search.stage = Stage::InLine { id: id.clone(), request, until: now.monotonic + TURN_LIMIT };
-                self.line.push_back(domain.clone());
+                let line = if search.known.is_some() { &mut self.renewal_line } else { &mut self.first_line };
+                line.push_back(domain.clone());
                 self.begin_fetches();
             }
             (Err(LookupError::Local(error)), _) => self.give_up(now, domain, LocalFindTrouble::Lookup(error)),
@@ -331,7 +351,8 @@ impl PolicyFinder {
         } else {
             (Stage::Reading, FinderOutput::Read(domain.clone()))
         };
-        self.searches.insert(domain.clone(), Search { stage, purpose });
+        let known = self.cache.take_up(domain);
+        self.searches.insert(domain.clone(), Search { stage, purpose, known });
         self.outputs.push_back(output);
     }
 
@@ -339,7 +360,7 @@ impl PolicyFinder {
     fn fetch(&mut self, now: Now, domain: &Domain, id: PolicyId) {
         let is_too_early = |setback: &Setback| setback.id == id && setback.until > now.monotonic;
         if self.setbacks.get(domain, now.monotonic).is_some_and(is_too_early) {
-            let policy = self.cache.find(domain, now.wall);
+            let policy = self.known(domain, now);
             let trouble = Some(FindTrouble::Fetch(FetchTrouble::NotYet));
             return self.finish(now, domain, Finding { policy, trouble });
         }
@@ -358,9 +379,7 @@ impl PolicyFinder {
 
     /// Begins as many fetches as may be under way.
     fn begin_fetches(&mut self) {
-        while self.fetches.len() < FETCHES_LIMIT
-            && let Some(domain) = self.line.pop_front()
-        {
+        while let Some(domain) = self.next_in_line() {
             let Some(search) = self.searches.get_mut(&domain) else { continue };
             let Stage::InLine { id, request, .. } = &search.stage else { continue };
             self.last_fetch += 1;
@@ -371,12 +390,28 @@ impl PolicyFinder {
         }
     }
 
+    /// Takes the domain whose policy may be fetched next.
+    fn next_in_line(&mut self) -> Option<Domain> {
+        let first_fetches = self.fetches.values().filter(|domain| self.is_first(domain)).count();
+        if self.fetches.len() >= FETCHES_LIMIT {
+            return None;
+        }
+        let renewal = self.renewal_line.pop_front();
+        renewal.or_else(|| (first_fetches < FIRST_FETCHES_LIMIT).then(|| self.first_line.pop_front())?)
+    }
+
+    /// Returns whether the search for the policy of a domain knows none meanwhile.
+    fn is_first(&self, domain: &Domain) -> bool {
+        self.searches.get(domain).is_some_and(|search| search.known.is_none())
+    }
+
     /// Takes a policy that was fetched.
     fn take(&mut self, now: Now, domain: &Domain, policy: StsPolicy, text: bytes::Bytes) {
-        let Some(Search { stage: Stage::Fetching(id), purpose }) = self.searches.get(domain) else { return };
-        let used = match purpose {
-            Purpose::Mail => now.wall,
-            Purpose::Refresh => self.cache.last_use(domain).unwrap_or(now.wall),
+        let Some(search) = self.searches.get_mut(domain) else { return };
+        let Stage::Fetching(id) = &search.stage else { return };
+        let used = match (search.purpose, &search.known) {
+            (Purpose::Refresh, Some(known)) => known.used,
+            (Purpose::Refresh, None) | (Purpose::Mail, _) => now.wall,
         };
         let (domain, id, fetched) = (domain.clone(), id.clone(), now.wall);
         let max_age = i64::try_from(policy.max_age.as_secs()).unwrap_or(i64::MAX);
@@ -388,10 +423,12 @@ impl PolicyFinder {
             self.outputs.push_back(FinderOutput::Note(Level::Debug, text));
         }
         let known = KnownPolicy { domain: domain.clone(), id: id.clone(), policy, fetched, expires };
+        let kept = Kept { policy: Arc::new(known), used };
+        search.known = Some(kept.clone());
         // What expires at once is good for this mail.
-        let policy = Some(Arc::new(known.clone()));
+        let policy = Some(Arc::clone(&kept.policy));
         let stored = StoredPolicy { domain: domain.clone(), id, text, fetched, expires, used };
-        self.cache.insert(known, used, Some(stored.clone()));
+        self.cache.insert(kept, Some(stored.clone()));
         self.outputs.push_back(FinderOutput::Store(stored));
         self.finish(now, &domain, Finding { policy, trouble: None });
     }
@@ -401,7 +438,7 @@ impl PolicyFinder {
         let Some(id) = self.searches.get(domain).and_then(|search| search.stage.id()).cloned() else {
             return;
         };
-        let policy = self.cache.find(domain, now.wall);
+        let policy = self.known(domain, now);
         if trouble != FetchTrouble::NoTurn {
             let before = self.setbacks.get(domain, now.monotonic).filter(|setback| setback.id == id);
             let pause = before.map_or(SETBACK_LEAST, |setback| (setback.pause * 2).min(SETBACK_MOST));
@@ -434,7 +471,7 @@ impl PolicyFinder {
 
     /// Ends a search because of trouble of this machine. A policy that is known stays in force.
     fn give_up(&mut self, now: Now, domain: &Domain, trouble: LocalFindTrouble) {
-        match self.cache.find(domain, now.wall) {
+        match self.known(domain, now) {
             Some(known) => self.finish(now, domain, Finding { policy: Some(known), trouble: None }),
             None => {
                 self.end(domain);
@@ -446,17 +483,32 @@ impl PolicyFinder {
     /// Ends a search with what was found.
     fn finish(&mut self, now: Now, domain: &Domain, finding: Finding) {
         let is_for_mail = self.searches.get(domain).is_some_and(|search| search.purpose == Purpose::Mail);
+        if is_for_mail && finding.policy.is_some() {
+            self.note_use(now, domain);
+        }
         self.end(domain);
         if is_for_mail {
-            self.tell(now, domain, finding);
+            self.tell(domain, finding);
         }
     }
 
-    fn tell(&mut self, now: Now, domain: &Domain, finding: Finding) {
-        if finding.policy.is_some() && self.cache.note_use(domain, now.wall) {
+    fn tell(&mut self, domain: &Domain, finding: Finding) {
+        self.outputs.push_back(FinderOutput::Found(domain.clone(), Ok(finding)));
+    }
+
+    /// Notes that mail goes by the policy that the search for it knows.
+    fn note_use(&mut self, now: Now, domain: &Domain) {
+        let known = self.searches.get_mut(domain).and_then(|search| search.known.as_mut());
+        if let Some(known) = known.filter(|known| known.is_long_unused(now.wall)) {
+            known.used = now.wall;
+            self.cache.note_use(domain, now.wall);
             self.outputs.push_back(FinderOutput::StoreUse(domain.clone()));
         }
-        self.outputs.push_back(FinderOutput::Found(domain.clone(), Ok(finding)));
+    }
+
+    /// Returns the policy of a domain that the search for it knows meanwhile, if it holds.
+    fn known(&self, domain: &Domain, now: Now) -> Option<Arc<KnownPolicy>> {
+        self.searches.get(domain)?.known(now)
     }
 
     fn end(&mut self, domain: &Domain) {
@@ -470,12 +522,19 @@ impl PolicyFinder {
         }
     }
 
-    /// Returns until when the first search in line waits for its turn. The others wait longer.
-    fn first_turn_end(&self) -> Option<Instant> {
-        match self.searches.get(self.line.front()?)? {
+    /// Returns until when the first search in a line waits for its turn. The others wait longer.
+    fn first_turn_end(&self, line: &VecDeque<Domain>) -> Option<Instant> {
+        match self.searches.get(line.front()?)? {
             Search { stage: Stage::InLine { until, .. }, .. } => Some(*until),
             Search { .. } => None,
         }
+    }
+}
+
+impl Search {
+    /// Returns the policy that is known meanwhile, if it holds.
+    fn known(&self, now: Now) -> Option<Arc<KnownPolicy>> {
+        self.known.as_ref()?.in_force(now.wall)
     }
 }
 

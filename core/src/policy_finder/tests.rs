@@ -158,7 +158,7 @@ fn trouble_of_this_machine_is_no_answer_unless_a_policy_is_known() {
 #[test]
 fn who_waits_too_long_for_a_turn_goes_on_without_and_loses_nothing_by_it() {
     let (mut finder, now) = (PolicyFinder::default(), at(1));
-    for number in 0..FETCHES_LIMIT {
+    for number in 0..FIRST_FETCHES_LIMIT {
         finder.lead_to_fetch(now, &named(&format!("slow{number}.example")));
     }
     let domain = domain();
@@ -216,21 +216,21 @@ fn memory_has_a_bound_and_what_is_used_stays() {
         let text = format!("version: STSv1\nmode: enforce\n{hosts}max_age: 1000\n");
         let policy = StsPolicy::parse(text.as_bytes()).unwrap();
         let (domain, id) = (named(&name), PolicyId::parse("1").unwrap());
-        KnownPolicy { domain, id, policy, fetched: UnixTime(0), expires: UnixTime(1000) }
+        let policy = KnownPolicy { domain, id, policy, fetched: UnixTime(0), expires: UnixTime(1000) };
+        Kept { policy: Arc::new(policy), used: UnixTime(0) }
     };
     let first = named("first.example");
-    cache.insert(policy("first.example".into(), 1), UnixTime(0), None);
+    cache.insert(policy("first.example".into(), 1), None);
     for number in 0..3000 {
-        assert!(cache.find(&first, UnixTime(1)).is_some());
-        cache.insert(policy(format!("d{number}.example"), 1), UnixTime(0), None);
+        assert!(cache.take_up(&first).is_some());
+        cache.insert(policy(format!("d{number}.example"), 1), None);
     }
-    let is_known = |cache: &mut PolicyCache, number: u32| {
-        cache.find(&named(&format!("d{number}.example")), UnixTime(1)).is_some()
-    };
+    let is_known =
+        |cache: &mut PolicyCache, number: u32| cache.take_up(&named(&format!("d{number}.example"))).is_some();
     assert_eq!((0..3000).filter(|number| is_known(&mut cache, *number)).count(), 999);
     assert!(is_known(&mut cache, 2999));
     for number in 0..100 {
-        cache.insert(policy(format!("large{number}.example"), 3000), UnixTime(0), None);
+        cache.insert(policy(format!("large{number}.example"), 3000), None);
     }
     let large = (0..100).filter(|number| cache.knows(&named(&format!("large{number}.example")))).count();
     assert_eq!(large, 33);
@@ -242,6 +242,96 @@ fn memory_has_a_bound_and_what_is_used_stays() {
         (0..20_000).filter(|number| cache.knows(&named(&format!("u{number}.example")))).count(),
         10_000
     );
+}
+
+/// The policy of a domain as the database has it.
+fn stored(domain: &Domain) -> StoredPolicy {
+    let text = b"version: STSv1\nmode: enforce\nmx: mx.example.org\nmax_age: 1000000\n"[..].into();
+    let (id, fetched) = (PolicyId::parse("1").unwrap(), at(0).wall);
+    let expires = UnixTime(fetched.0 + 1_000_000);
+    StoredPolicy { domain: domain.clone(), id, text, fetched, expires, used: fetched }
+}
+
+/// Ends a search by this answer about its record, and returns whether a policy is in force.
+fn is_found(finder: &mut PolicyFinder, domain: &Domain, record: Result<Vec<Box<[u8]>>, LookupError>) -> bool {
+    finder.outputs();
+    finder.handle_record(at(2), domain, record);
+    let found = finder.outputs().into_iter().find_map(|output| {
+        if let FinderOutput::Found(of, found) = output {
+            (of == *domain).then(|| found.unwrap())
+        } else {
+            None
+        }
+    });
+    found.unwrap().in_force().is_some()
+}
+
+#[test]
+fn what_is_known_stays_known_to_the_end_of_a_search_whatever_the_memory_holds() {
+    let no_record = || Ok(Vec::new());
+    // Other policies take its place.
+    let (mut finder, domain) = (PolicyFinder::default(), domain());
+    finder.find(at(1), &domain);
+    finder.handle_stored(at(1), &domain, Ok(Some(stored(&domain))));
+    for number in 0..2000 {
+        let other = named(&format!("d{number}.example"));
+        finder.find(at(1), &other);
+        finder.handle_stored(at(1), &other, Ok(Some(stored(&other))));
+    }
+    assert!(is_found(&mut finder, &domain, no_record()));
+    // Other settings let what the database has be forgotten.
+    let mut finder = PolicyFinder::default();
+    finder.find(at(1), &domain);
+    finder.handle_stored(at(1), &domain, Ok(Some(stored(&domain))));
+    finder.reconfigure(at(1), true);
+    assert!(is_found(&mut finder, &domain, no_record()));
+    // The memory is full of what the database cannot store.
+    let mut finder = PolicyFinder::default();
+    for number in 0..1000 {
+        let other = named(&format!("d{number}.example"));
+        let fetch = finder.lead_to_fetch(at(1), &other);
+        finder.handle_response(at(1), fetch, response(1_000_000));
+    }
+    finder.find(at(1), &domain);
+    finder.handle_stored(at(1), &domain, Ok(Some(stored(&domain))));
+    assert!(is_found(&mut finder, &domain, no_record()));
+    // That mail goes by it is recorded also where the memory does not have it.
+    finder.find(at(1), &domain);
+    let unused = StoredPolicy { used: UnixTime(0), ..stored(&domain) };
+    finder.handle_stored(at(1), &domain, Ok(Some(unused)));
+    finder.outputs();
+    finder.handle_record(at(2), &domain, texts("1"));
+    assert!(finder.outputs().contains(&FinderOutput::StoreUse(domain)));
+}
+
+#[test]
+fn first_fetches_leave_room_for_the_others() {
+    let (mut finder, domain) = (PolicyFinder::default(), domain());
+    for number in 0..100 {
+        let other = named(&format!("d{number}.example"));
+        finder.find(at(1), &other);
+        finder.handle_stored(at(1), &other, Ok(None));
+        finder.handle_record(at(1), &other, texts("1"));
+        finder.handle_addresses(at(1), &other, addresses());
+    }
+    let fetches = |finder: &mut PolicyFinder| {
+        let is_fetch = |output: &FinderOutput| matches!(output, FinderOutput::Fetch(..));
+        finder.outputs().iter().filter(|output| is_fetch(output)).count()
+    };
+    assert_eq!(fetches(&mut finder), FIRST_FETCHES_LIMIT);
+    finder.find(at(1), &domain);
+    finder.handle_stored(at(1), &domain, Ok(Some(stored(&domain))));
+    finder.handle_record(at(1), &domain, texts("2"));
+    finder.handle_addresses(at(1), &domain, addresses());
+    assert_eq!(fetches(&mut finder), 1);
+    // A place that becomes free is for the next in line, and the others are told when their time is over.
+    finder.handle_response(at(2), HttpsId(1), response(60));
+    assert_eq!(fetches(&mut finder), 1);
+    assert_eq!(finder.poll_timeout(), Some(at(61).monotonic));
+    finder.handle_timeout(at(61));
+    let is_told =
+        |output: &FinderOutput| matches!(output, FinderOutput::Found(_, Ok(Finding { policy: None, .. })));
+    assert_eq!(finder.outputs().iter().filter(|output| is_told(output)).count(), 87);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 use super::*;
 use crate::settings::Settings;
+use crate::sts::{Finding, KnownPolicy, PolicyId, StsPolicy};
+use crate::time::UnixTime;
 use crate::tls::{Fallback, TlsPolicy, TlsaRecord};
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -165,4 +167,44 @@ fn other_policies_count_for_all_that_is_known_and_looked_for() {
     assert!(found.is_some() && !search.passed_over.is_empty());
     assert!(search.reconfigure(&next_hop, &before));
     assert!(!search.reconfigure(&next_hop, &after));
+}
+
+#[test]
+fn it_is_told_what_leaves_no_port() {
+    let next_hop = NextHop::Domain(Domain::parse("example.org").unwrap());
+    let text = b"version: STSv1\nmode: enforce\nmx: example.org\nmax_age: 60\n";
+    let known = KnownPolicy {
+        domain: Domain::parse("example.org").unwrap(),
+        id: PolicyId::parse("1").unwrap(),
+        policy: StsPolicy::parse(text).unwrap(),
+        fetched: UnixTime(0),
+        expires: UnixTime(60),
+    };
+    let finding = Finding { policy: Some(Arc::new(known)), trouble: None };
+    for (level, expected) in [(Level::Sts(Fallback::May), Basis::Sts), (Level::Encrypt, Basis::Config)] {
+        let mut settings = with_level(level);
+        settings.policy.ports = [Port { number: 25, tls: TlsMode::Plain }].into();
+        let policies = Policies::new(&settings.policy, &[]);
+        let mut search = CandidateSearch::new(&next_hop);
+        loop {
+            let answer = match search.next(&next_hop, &policies, &BTreeMap::new()) {
+                SearchStep::Exhausted => break,
+                SearchStep::FindPolicy(_) => {
+                    search.handle_policy(Ok(finding.clone())).unwrap();
+                    continue;
+                }
+                SearchStep::Lookup(LookupRequest::Mx(_)) => {
+                    Answer::Mx(Ok(Resolved::insecure(MxAnswer::NoRecords)))
+                }
+                SearchStep::Lookup(_) => {
+                    Answer::Addresses(Ok(Resolved::insecure(vec![IpAddr::from([192, 0, 2, 1])])))
+                }
+                SearchStep::Try(candidate) => panic!("{candidate:?}"),
+            };
+            let mut rng = Rng::from_seed([1; 32]);
+            search.handle_answer(answer, &next_hop, &policies, "me.example", &mut rng).unwrap();
+        }
+        let Some(HostTrouble::NoUsablePort(_, needed_by)) = search.host_trouble() else { panic!() };
+        assert_eq!(*needed_by, expected);
+    }
 }

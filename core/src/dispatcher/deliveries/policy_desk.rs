@@ -1,5 +1,6 @@
 //! The MTA-STS policies that passes, scouts and probes wait for.
 
+use alloc::collections::btree_map::Entry;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
@@ -27,6 +28,8 @@ const STALE_LIMIT: u32 = 1000;
 pub(super) struct PolicyDesk {
     finder: PolicyFinder,
     askers: BTreeMap<Domain, BTreeSet<Asker>>,
+    /// The domain whose policy each asker waits for.
+    waiting: BTreeMap<Asker, Domain>,
     /// The domain that each lookup is about.
     lookups: BTreeMap<LookupId, Domain>,
 }
@@ -42,16 +45,21 @@ pub(super) enum Asker {
 impl PolicyDesk {
     /// Finds the policy of a domain for an asker.
     pub(super) fn find(&mut self, now: Now, domain: &Domain, asker: Asker) {
+        self.forget(asker);
         self.askers.entry(domain.clone()).or_default().insert(asker);
+        self.waiting.insert(asker, domain.clone());
         self.finder.find(now, domain);
     }
 
     /// Forgets an asker that no longer waits. The search goes on, since its result is kept for others.
     pub(super) fn forget(&mut self, asker: Asker) {
-        self.askers.retain(|_, askers| {
-            askers.remove(&asker);
-            !askers.is_empty()
-        });
+        let Some(domain) = self.waiting.remove(&asker) else { return };
+        if let Entry::Occupied(mut askers) = self.askers.entry(domain) {
+            askers.get_mut().remove(&asker);
+            if askers.get().is_empty() {
+                askers.remove();
+            }
+        }
     }
 
     /// Returns whether a lookup was begun for a policy.
@@ -61,7 +69,7 @@ impl PolicyDesk {
 
     /// Returns whether an asker waits for a policy.
     pub(super) fn is_waiting(&self, asker: Asker) -> bool {
-        self.askers.values().any(|askers| askers.contains(&asker))
+        self.waiting.contains_key(&asker)
     }
 
     /// Returns when there is something to do.
@@ -82,7 +90,14 @@ impl PolicyDesk {
     /// Returns whether no search is under way, and no asker waits.
     #[cfg(test)]
     pub(super) fn is_idle(&self) -> bool {
-        self.finder.is_idle() && self.askers.is_empty() && self.lookups.is_empty()
+        self.finder.is_idle() && self.askers.is_empty() && self.waiting.is_empty() && self.lookups.is_empty()
+    }
+
+    /// Takes those that wait for the policy of a domain.
+    fn take_askers(&mut self, domain: &Domain) -> BTreeSet<Asker> {
+        let askers = self.askers.remove(domain).unwrap_or_default();
+        askers.iter().for_each(|asker| drop(self.waiting.remove(asker)));
+        askers
     }
 
     fn prospect(&self, books: &Books, domain: &Domain) -> Prospect {
@@ -186,7 +201,7 @@ impl Deliveries {
     }
 
     fn tell_askers(&mut self, books: &mut Books, domain: &Domain, found: &Result<Finding, LocalFindTrouble>) {
-        for asker in self.directory.policies.askers.remove(domain).unwrap_or_default() {
+        for asker in self.directory.policies.take_askers(domain) {
             match asker {
                 Asker::Destination(hop) => {
                     self.destinations.set_waits(hop, Waits::No);
