@@ -23,7 +23,6 @@ mod liveness;
 mod loss;
 mod memory;
 mod no_downgrade;
-mod one_question;
 mod orders;
 mod orders_first;
 mod poison;
@@ -34,6 +33,7 @@ mod signed;
 mod standing;
 mod tally;
 mod tls_liveness;
+mod tlsa_questions;
 mod waiting;
 mod warnings;
 mod wishes;
@@ -82,7 +82,7 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
         Box::<clear_text::ClearText>::default(),
         Box::<no_downgrade::NoDowngrade>::default(),
         Box::<tls_liveness::TlsLiveness>::default(),
-        Box::<one_question::OneQuestion>::default(),
+        Box::<tlsa_questions::TlsaQuestions>::default(),
         Box::<signed::Signed>::default(),
         Box::<secrets::Secrets>::default(),
         Box::<memory::Memory>::default(),

@@ -6,9 +6,9 @@ use crate::facts::{Fact, Scene};
 
 /// The checker of this module's invariant.
 #[derive(Debug, Default)]
-pub(super) struct OneQuestion;
+pub(super) struct TlsaQuestions;
 
-impl Checker for OneQuestion {
+impl Checker for TlsaQuestions {
     fn name(&self) -> &'static str {
         "TLSA records are asked for where they count"
     }
