@@ -214,6 +214,11 @@ fn explain_names_the_line_and_a_probe_proves_it() {
     let told = format!(", by line {line} of the configuration (destination .org)");
     let found = text.lines().find(|line| line.trim_start().starts_with("tls_policy"));
     assert!(found.is_some_and(|found| found.contains("pin spki=0000") && found.ends_with(&told)), "{text}");
+    world.add("tls_policy", "relay:relay.example.net verify");
+    let line = world.config_text().lines().position(|line| line.contains("relay:")).unwrap() + 1;
+    let of_relay = tool::run(&world, &["explain", "relay.example.net:25/starttls"]).stdout;
+    let told = format!("verify, by line {line} of the configuration (destination relay:relay.example.net)");
+    assert!(of_relay.contains(&told), "{of_relay}");
     // What is tried has TLS.
     assert!(!text.contains("without TLS"), "{text}");
     let found = tool::run(&world, &["probe", "a@example.org"]);
@@ -238,7 +243,7 @@ fn check_prints_each_line_as_it_is_in_effect() {
     let has =
         |wanted: &[&str]| printed.lines().any(|line| line.split_whitespace().eq(wanted.iter().copied()));
     assert!(has(&["tls_policy", "*", "encrypt"]), "{printed}");
-    assert!(has(&["tls_policy", "remote:relay.example.net", "verify", "names=a.example"]), "{printed}");
+    assert!(has(&["tls_policy", "relay:relay.example.net", "verify", "names=a.example"]), "{printed}");
     world.add("tls_policy", "remote:relay.example.net may");
     let refused = world.run(&["check"]);
     assert_eq!(refused.code(), Some(1));

@@ -224,7 +224,7 @@ impl DecisionFields {
             key: config::key_of(choice),
             value: config::value_of(choice),
             line: *line,
-            destination: destination.to_string(),
+            destination: config::show_destination(choice, destination),
         }
     }
 }

@@ -300,6 +300,15 @@ pub(crate) fn key_of(choice: &Choice) -> &'static str {
     }
 }
 
+/// Returns a destination as lines of the directive write it that says this.
+pub(crate) fn show_destination(choice: &Choice, destination: &DestinationPattern) -> String {
+    if matches!(choice, Choice::Tls(_)) {
+        super::tls_policy::show_destination(destination)
+    } else {
+        destination.to_string()
+    }
+}
+
 /// Returns the value of a choice, as it stands on a line.
 pub(crate) fn value_of(choice: &Choice) -> String {
     let none = || "none".to_owned();

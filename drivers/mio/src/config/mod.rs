@@ -39,7 +39,7 @@ use rustls_pki_types::pem::{self, PemObject as _};
 
 pub use self::credentials::CredentialsError;
 pub use self::destination::DestinationError;
-pub(crate) use self::destination::{key_of, value_of};
+pub(crate) use self::destination::{key_of, show_destination, value_of};
 pub use self::directive::{Directive, Fallback, Kind, Located, Repeat};
 pub use self::directives::Directives;
 pub use self::errors::{ConfigError, ConfigWarning, Reason};

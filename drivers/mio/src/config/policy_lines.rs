@@ -15,7 +15,7 @@ use cmail_delivery::settings::Settings;
 use super::credentials::{self, CredentialsError};
 use super::destination::{DestinationLine, Saying, key_of};
 use super::errors::Reason;
-use super::{Completion, addresses_of};
+use super::{Completion, addresses_of, tls_policy};
 use crate::hosts;
 
 /// The name of the directive.
@@ -121,6 +121,11 @@ impl Completion<'_> {
     /// Warns of lines that say less than they seem to.
     pub(super) fn check_policy_lines(&mut self, settings: &Settings) {
         let policies = Policies::new(&settings.policy, &settings.destinations);
+        let none_goes_directly = !settings
+            .destinations
+            .iter()
+            .flat_map(|line| &line.choices)
+            .any(|choice| *choice == Choice::Via(None));
         for (index, line) in settings.destinations.iter().enumerate() {
             let number = usize::try_from(line.line).ok();
             let earlier = settings.destinations.iter().take(index).rev();
@@ -135,15 +140,17 @@ impl Completion<'_> {
                             to be made to, so there are none";
                 self.warn(number, DIRECTIVE, text.to_owned());
             }
-            if let Some(relay) = relay_instead(&policies, settings, line) {
-                let is_about_tls = line.choices.iter().any(|choice| matches!(choice, Choice::Tls(_)));
-                let directive = if is_about_tls { "tls_policy" } else { DIRECTIVE };
+            if let Some(relay) = relay_instead(&policies, line, none_goes_directly) {
+                let at_relay = DestinationPattern::Remote(relay.host.clone());
+                let (directive, subject, at_relay) = if is_about_tls(line) {
+                    (tls_policy::DIRECTIVE, "TLS", tls_policy::show_destination(&at_relay))
+                } else {
+                    (DIRECTIVE, "connections", at_relay.to_string())
+                };
                 let text = format!(
-                    "mail to {} goes via {relay}, so what this line says of {} has no effect; say it of that relay, as in \
-                     \"{directive} remote:{} …\"",
-                    line.destination,
-                    if is_about_tls { "TLS" } else { "connections" },
-                    relay.host
+                    "mail to {} goes via {relay}, so what this line says of {subject} has no effect; say it of that relay, as in \
+                     \"{directive} {at_relay} …\"",
+                    line.destination
                 );
                 self.warn(number, directive, text);
             }
@@ -209,12 +216,23 @@ fn merged(policies: &Policies, line: &PolicyLine) -> Arc<Policy> {
             policies.at(&NextHop::Domain(host.clone()), &Host::Name(host))
         }
         DestinationPattern::Literal(address) => policies.of_hop(&NextHop::Literal(*address)),
-        DestinationPattern::All => policies.of_hop(&NextHop::Literal(Ipv4Addr::UNSPECIFIED.into())),
+        DestinationPattern::All => policies.of_hop(&unnamed_destination()),
     }
 }
 
+/// Returns a destination that no line names but those about all of them: the address that stands for none.
+fn unnamed_destination() -> NextHop {
+    NextHop::Literal(Ipv4Addr::UNSPECIFIED.into())
+}
+
+/// Returns whether a line says what is needed of TLS.
+fn is_about_tls(line: &PolicyLine) -> bool {
+    line.choices.iter().any(|choice| matches!(choice, Choice::Tls(_)))
+}
+
 /// Returns the relay that mail goes to which a line is about, if it is another line that says so, and this one has no effect by that.
-fn relay_instead(policies: &Policies, settings: &Settings, line: &PolicyLine) -> Option<Relay> {
+/// `none_goes_directly` is whether no line takes destinations out of what goes by relays.
+fn relay_instead(policies: &Policies, line: &PolicyLine, none_goes_directly: bool) -> Option<Relay> {
     if line.choices.iter().any(|choice| matches!(choice, Choice::Via(_))) {
         return None;
     }
@@ -224,19 +242,8 @@ fn relay_instead(policies: &Policies, settings: &Settings, line: &PolicyLine) ->
         }
         DestinationPattern::Literal(address) => NextHop::Literal(*address),
         // Of connections to relays it says all but what is needed of TLS.
-        DestinationPattern::All => {
-            let all_go_by_relays = !settings
-                .destinations
-                .iter()
-                .flat_map(|line| &line.choices)
-                .any(|choice| *choice == Choice::Via(None));
-            let is_about_tls = |choice: &Choice| matches!(choice, Choice::Tls(_));
-            if !all_go_by_relays || !line.choices.iter().any(is_about_tls) {
-                return None;
-            }
-            NextHop::Literal(Ipv4Addr::UNSPECIFIED.into())
-        }
-        DestinationPattern::Remote(_) | DestinationPattern::Mx(_) => return None,
+        DestinationPattern::All if none_goes_directly && is_about_tls(line) => unnamed_destination(),
+        DestinationPattern::All | DestinationPattern::Remote(_) | DestinationPattern::Mx(_) => return None,
     };
     let NextHop::Relay(relay) = policies.route(next_hop) else { return None };
     let at_relay = policies.of_hop(&NextHop::Relay(relay.clone()));

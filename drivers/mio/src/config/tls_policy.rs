@@ -18,7 +18,7 @@ use crate::suggestion::nearest;
 use crate::tls;
 
 /// The name of the directive.
-const DIRECTIVE: &str = "tls_policy";
+pub(super) const DIRECTIVE: &str = "tls_policy";
 
 /// The names of the levels.
 const LEVELS: [&str; 9] = ["none", "may", "encrypt", "verify", "pin", "dane", "dane-only", "sts", "auto"];
@@ -120,11 +120,7 @@ impl TlsPolicyLine {
     pub(super) fn parse(text: &str, line: usize, earlier: &[Self]) -> Result<Self, TlsPolicyError> {
         let mut words = values::words(text);
         let pattern = words.next().unwrap_or_default();
-        let written = match pattern.strip_prefix("relay:") {
-            Some(host) => format!("remote:{host}"),
-            None => pattern.to_owned(),
-        };
-        let destination = DestinationPattern::parse(&written)
+        let destination = parse_destination(pattern)
             .map_err(|reason| TlsPolicyError::Pattern { text: pattern.into(), reason })?;
         if matches!(destination, DestinationPattern::Mx(_)) {
             return Err(TlsPolicyError::AtHost(destination));
@@ -374,7 +370,26 @@ fn show_fallback(otherwise: Fallback) -> String {
 
 /// Returns the line as it stands in the file.
 pub(super) fn show_line(line: &TlsPolicyLine) -> String {
-    format!("{} {}", line.destination, show(&line.policy))
+    format!("{} {}", show_destination(&line.destination), show(&line.policy))
+}
+
+/// Reads a destination as these lines write it, or as `destination` lines do.
+fn parse_destination(text: &str) -> Result<DestinationPattern, DestinationPatternError> {
+    match text.strip_prefix("relay:") {
+        Some(host) => DestinationPattern::parse(&format!("remote:{host}")),
+        None => DestinationPattern::parse(text),
+    }
+}
+
+/// Returns a destination as these lines write it: a relay as `relay:HOST`.
+pub(super) fn show_destination(destination: &DestinationPattern) -> String {
+    match destination {
+        DestinationPattern::Remote(host) => format!("relay:{host}"),
+        DestinationPattern::All
+        | DestinationPattern::To(_)
+        | DestinationPattern::Literal(_)
+        | DestinationPattern::Mx(_) => destination.to_string(),
+    }
 }
 
 fn option_names() -> String {

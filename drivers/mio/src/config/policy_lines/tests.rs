@@ -29,7 +29,7 @@ fn what_is_needed_of_tls_where_all_mail_goes_by_a_relay_is_warned_of_unless_it_i
     ] {
         let expected = format!(
             "test.conf:4: tls_policy: mail to {what} goes via relay.example:25, so what this line says of TLS has no effect; say it of \
-             that relay, as in \"tls_policy remote:relay.example …\""
+             that relay, as in \"tls_policy relay:relay.example …\""
         );
         assert_eq!(warnings(&format!("{via}{line}\n")), [expected]);
     }

@@ -12,7 +12,7 @@ fn lines_are_shown_as_they_are_written() {
         "* may",
         "example.org none",
         ".example.org encrypt min=1.3 sni=a.example groups=classic",
-        "remote:relay.example.net verify",
+        "relay:relay.example.net verify",
         "example.org verify names=mx.example.org:.example.net",
         "[192.0.2.1] encrypt",
         "[IPv6:2001:db8::1] encrypt",
@@ -25,7 +25,7 @@ fn lines_are_shown_as_they_are_written() {
     ] {
         assert_eq!(parse(text).map(|line| show_line(&line)).as_deref(), Ok(text));
     }
-    assert_eq!(show_line(&parse("relay:a.example verify").unwrap()), "remote:a.example verify");
+    assert_eq!(show_line(&parse("remote:a.example verify").unwrap()), "relay:a.example verify");
     assert_eq!(show_line(&parse("a.example encrypt min=1.2 groups=all").unwrap()), "a.example encrypt");
 }
 
