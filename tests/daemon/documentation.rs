@@ -292,7 +292,9 @@ fn pages() -> Vec<String> {
         .filter(|name| name.ends_with(".md"))
         .map(|name| format!("docs/{name}"))
         .collect();
-    pages.extend(["README.md", "CONTRIBUTING.md", "DESIGN.md", "CHANGELOG.md"].map(str::to_owned));
+    pages.extend(
+        ["README.md", "CONTRIBUTING.md", "DESIGN.md", "CHANGELOG.md", "SECURITY.md"].map(str::to_owned),
+    );
     pages.sort_unstable();
     pages
 }
@@ -403,25 +405,35 @@ fn the_first_mail_of_the_readme_leaves() {
     daemon.terminate();
 }
 
+/// Returns a text with all absolute paths below another root.
+fn below(root: &Path, text: &str) -> String {
+    ["/usr/", "/var/", "/etc/", "/run/"].into_iter().fold(text.to_owned(), |text, at| {
+        text.replace(&format!(" {at}"), &format!(" {}{at}", root.display()))
+    })
+}
+
+/// Runs a line of the README as it is installed below another root.
+fn run_installed(root: &Path, line: &str) {
+    let path = format!("{}:{}", root.join("usr/sbin").display(), std::env::var("PATH").unwrap());
+    let mut shell = Command::new("sh");
+    let output =
+        shell.arg("-ec").arg(line).current_dir(in_repository("")).env("PATH", path).output().unwrap();
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
 #[test]
 fn what_the_readme_installs_is_there() {
     let root = tempfile::tempdir().unwrap();
+    let root = root.path();
+    for at in ["usr/sbin", "etc/systemd/system"] {
+        fs::create_dir_all(root.join(at)).unwrap();
+    }
     let block = blocks("README.md", "## Install", "sh").remove(1);
     for line in block.lines().filter(|line| !line.starts_with("useradd ")) {
-        // Below a directory of its own, with the programs that are built already, and by whoever runs the tests.
-        let below = |text: &str, at: &str| {
-            text.replace(&format!(" {at}"), &format!(" {}{at}", root.path().display()))
-        };
-        let line = ["/usr/", "/var/", "/etc/"].into_iter().fold(line.to_owned(), |line, at| below(&line, at));
+        // With the programs that are built already, and by whoever runs the tests.
         let programs = Path::new(support::tool::PROGRAM).parent().unwrap();
-        let line = line.replace("target/release", programs.to_str().unwrap());
-        let line = line.replace(" -o cmail", "").replace(" -g cmail", "");
-        for at in ["usr/sbin", "etc/systemd/system"] {
-            fs::create_dir_all(root.path().join(at)).unwrap();
-        }
-        let mut shell = Command::new("sh");
-        let output = shell.arg("-ec").arg(&line).current_dir(in_repository("")).output().unwrap();
-        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        let line = below(root, line).replace("target/release", programs.to_str().unwrap());
+        run_installed(root, &line.replace(" -o cmail", "").replace(" -g cmail", ""));
     }
     for (file, mode) in [
         ("usr/sbin/cmail-dispatchd", 0o755),
@@ -433,9 +445,18 @@ fn what_the_readme_installs_is_there() {
         ("etc/cmail/dispatchd.conf", 0o640),
         ("etc/systemd/system/cmail-dispatchd.service", 0o644),
     ] {
-        let found = fs::metadata(root.path().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        let found = fs::metadata(root.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
         assert_eq!(found.permissions().mode() & 0o777, mode, "{file}");
     }
+    // The next commands take the configuration as it comes.
+    let config = root.join("etc/cmail/dispatchd.conf");
+    let text = below(root, &fs::read_to_string(&config).unwrap());
+    fs::write(&config, text.replace("\nuser cmail\n", "\n")).unwrap();
+    let block = blocks("README.md", "## Install", "sh").remove(2);
+    let commands = block.lines().filter(|line| line.starts_with("cmail-dispatchd "));
+    let run = commands.map(|line| run_installed(root, &below(root, line))).count();
+    assert_eq!(run, 2, "initdb and check");
+    assert!(root.join("var/lib/cmail/master.db").exists());
 }
 
 /// The rows of what was measured, without the names of the columns.
