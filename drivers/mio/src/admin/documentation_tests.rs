@@ -211,6 +211,21 @@ fn every_limit_of_the_documentation_is_that_of_the_code() {
     assert!(limits > 50, "{limits}");
 }
 
+#[test]
+fn the_page_about_upgrades_names_each_table_that_the_program_adds() {
+    let code = code();
+    let added = code.split("CREATE TABLE IF NOT EXISTS ").skip(1);
+    let mut added: Vec<&str> = added.filter_map(|rest| rest.split([' ', '(']).next()).collect();
+    added.sort_unstable();
+    added.dedup();
+    let (_, page) = pages().into_iter().find(|(name, _)| name == "upgrade.md").unwrap();
+    let rows = page.lines().filter(|line| line.starts_with("| `dispatch_"));
+    let columns = rows.map(|row| row.split(" | ").next().unwrap());
+    let mut told: Vec<&str> = columns.flat_map(|column| column.split('`').skip(1).step_by(2)).collect();
+    told.sort_unstable();
+    assert_eq!(told, added);
+}
+
 /// Pages whose tables are about words of the program: directives, keys, columns, metrics.
 const PAGES_OF_WORDS: [&str; 5] =
     ["configuration.md", "monitoring.md", "queue.md", "submission.md", "tls-and-dkim.md"];
