@@ -86,10 +86,7 @@ impl Books {
             {
                 self.note(
                     Level::Warning,
-                    format!(
-                        "mail {}, which tells a sender of other mail, leaves without a signature: {trouble}",
-                        row.id
-                    ),
+                    format!("bounce or report {} leaves without a signature: {trouble}", row.id),
                 );
                 not_signed = None;
             }

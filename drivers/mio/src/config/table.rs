@@ -495,7 +495,7 @@ pub static DIRECTIVES: [Directive; 47] = [
         default: Fallback::Described("the system's trust store"),
         repeat: Repeat::LastHolds,
         on_reload: OnReload::Taken,
-        help: "A PEM file with the certificates to trust when a server has to be verified because credentials are sent to it.",
+        help: "A PEM file with certificates to trust: authorities, or those of servers themselves. Where a relay has to be verified, because credentials are sent to it or a `tls_policy` line says so, they count instead of the system's trust store. Where the host of a domain has to be verified (`verify`, `sts` and `auto` of `tls_policy`), and where an MTA-STS policy is fetched over HTTPS, they count together with it.",
         show: |config| located(&config.directives.tls_trustfile),
     },
     Directive {

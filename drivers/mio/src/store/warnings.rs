@@ -116,7 +116,7 @@ pub(super) fn mark_own(connection: &Connection, id: MailId, mark: SignMark) -> r
     if let Some(error) = unless_lost(connection, store)? {
         let advice = advice(connection, &error);
         log::warn!(
-            "mail {id}, which tells a sender of other mail, leaves unsigned, because it cannot be marked: {error}; {advice}"
+            "bounce or report {id} leaves without a signature, because it cannot be marked: {error}; {advice}"
         );
     }
     Ok(())
