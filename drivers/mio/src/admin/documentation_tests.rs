@@ -1,5 +1,7 @@
 //! What the documentation tells to type is understood: command lines, configurations, names of limits, texts of failures.
 
+mod limits;
+
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -133,52 +135,35 @@ fn every_configuration_of_the_documentation_is_right() {
     }
 }
 
-/// Returns the code of core and driver, each text of several lines as one.
-fn code() -> String {
-    fn add(directory: &Path, code: &mut String) {
+/// Returns the files of core and driver with their texts.
+fn sources() -> Vec<(PathBuf, String)> {
+    fn add(directory: &Path, files: &mut Vec<(PathBuf, String)>) {
         for entry in fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
+            // What a test asks for is not what the program says.
+            if path.file_stem().is_some_and(|stem| stem == "documentation_tests") {
+                continue;
+            }
             if path.is_dir() {
-                add(&path, code);
-            } else if path.extension().is_some_and(|extension| extension == "rs")
-                && !path.ends_with("documentation_tests.rs")
-            {
-                code.push_str(&fs::read_to_string(&path).unwrap());
+                add(&path, files);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                files.push((path, text));
             }
         }
     }
-    let mut code = String::new();
-    add(&workspace().join("core/src"), &mut code);
-    add(&workspace().join("drivers/mio/src"), &mut code);
+    let mut files = Vec::new();
+    add(&workspace().join("core/src"), &mut files);
+    add(&workspace().join("drivers/mio/src"), &mut files);
+    files
+}
+
+/// Returns the code of core and driver, each text of several lines as one.
+fn code() -> String {
+    let code: String = sources().into_iter().map(|(_, text)| text).collect();
     let mut pieces = code.split("\\\n");
     let first = pieces.next().unwrap().to_owned();
     pieces.fold(first, |joined, piece| joined + piece.trim_start())
-}
-
-/// Returns the product that a constant is written as, such as `64 * 1024`.
-fn product(text: &str) -> Option<u64> {
-    text.split('*').map(|factor| factor.trim().replace('_', "").parse::<u64>().ok()).product()
-}
-
-/// Returns the ways in which the documentation may write the value of a constant: with its unit, as a number or as a word.
-fn ways_to_write(value: &str) -> Vec<String> {
-    let span = |name: &str| product(value.strip_prefix(name)?.strip_prefix('(')?.strip_suffix(')')?);
-    if let Some(seconds) = span("Duration::from_secs") {
-        vec![format!("{seconds} s"), format!("{} min", seconds / 60), format!("{} h", seconds / 3600)]
-    } else if let Some(millis) = span("Duration::from_millis") {
-        vec![format!("{millis} ms"), format!("{}.{:02} s", millis / 1000, millis % 1000 / 10)]
-    } else if let Some(number) = product(value) {
-        let word = match number {
-            2 => "half",
-            8 => "eight",
-            _ => "",
-        };
-        let binary = [format!("{} KiB", number >> 10), format!("{} MiB", number >> 20)];
-        let written = [number.to_string(), word.to_owned()].into_iter().chain(binary);
-        written.filter(|text| !text.is_empty()).collect()
-    } else {
-        Vec::new()
-    }
 }
 
 /// Returns whether a text holds another one that is not part of a longer number or word.
@@ -188,27 +173,6 @@ fn holds(text: &str, part: &str) -> bool {
         let (before, after) = (&text[..at], &text[at + part.len()..]);
         !before.ends_with(is_part) && !before.ends_with('.') && !after.starts_with(is_part)
     })
-}
-
-#[test]
-fn every_limit_of_the_documentation_is_that_of_the_code() {
-    let code = code();
-    let (_, page) = pages().into_iter().find(|(name, _)| name == "limits.md").unwrap();
-    let mut limits = 0;
-    for row in page.lines().filter(|line| line.starts_with("| ")) {
-        let [_, _, told, names, _] = row.split('|').collect::<Vec<_>>()[..] else { panic!("{row}") };
-        for name in names.split('`').skip(1).step_by(2) {
-            let begin = format!("const {name}: ");
-            let constants = code.split(&begin).skip(1);
-            let values: Vec<&str> = constants
-                .filter_map(|rest| Some(rest.split_once(';')?.0.split_once('=')?.1.trim()))
-                .collect();
-            let ways: Vec<String> = values.iter().flat_map(|value| ways_to_write(value)).collect();
-            assert!(ways.iter().any(|way| holds(told, way)), "{name} is {values:?}, and not {told}");
-            limits += 1;
-        }
-    }
-    assert!(limits > 50, "{limits}");
 }
 
 #[test]
